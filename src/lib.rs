@@ -1,0 +1,11 @@
+//! Runs commands as durable jobs behind a gRPC service.
+
+/// The generated messages, clients and servers of `jobwarden.v1`.
+#[allow(missing_docs, unreachable_pub, clippy::pedantic, clippy::all)]
+pub mod api {
+    tonic::include_proto!("jobwarden.v1");
+
+    /// The descriptors of `jobwarden.v1` and all it imports, as an encoded `FileDescriptorSet`.
+    pub const FILE_DESCRIPTOR_SET: &[u8] =
+        include_bytes!(concat!(env!("OUT_DIR"), "/jobwarden_descriptor.bin"));
+}

@@ -1,0 +1,3 @@
+//! The `jobwarden` program.
+
+fn main() {}
