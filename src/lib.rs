@@ -9,3 +9,9 @@ pub mod api {
     pub const FILE_DESCRIPTOR_SET: &[u8] =
         include_bytes!(concat!(env!("OUT_DIR"), "/jobwarden_descriptor.bin"));
 }
+
+pub mod job;
+#[allow(unsafe_code, reason = "every system call of the project is in this module")]
+pub mod sys;
+
+pub mod store;

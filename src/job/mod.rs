@@ -11,7 +11,7 @@ mod state;
 mod time;
 mod view;
 
-pub use draft::{Draft, DraftLimits, Span, Violation, check_labels, check_request_id};
+pub use draft::{Draft, DraftLimits, Span, Violation};
 pub use end::{
     End, EndCause, EndState, ExitStatus, LaunchError, OutputSize, StopCause, Usage, judge,
     signal_name,
