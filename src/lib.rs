@@ -11,7 +11,10 @@ pub mod api {
 }
 
 pub mod job;
+pub mod launch_message;
+pub mod launcher;
 #[allow(unsafe_code, reason = "every system call of the project is in this module")]
 pub mod sys;
 
 pub mod store;
+pub mod supervisor;

@@ -232,6 +232,15 @@ pub fn open_fifo_both(path: &Path) -> io::Result<OwnedFd> {
     open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map_err(io_error)
 }
 
+/// Moves standard input to a descriptor that programs do not inherit; nothing takes its place.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let fd = nix::fcntl::fcntl(std::io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3));
+    let taken = owned(fd.map_err(io_error)?)?;
+    let null = File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null).map_err(io_error)?;
+    Ok(taken)
+}
+
 /// Whether the file system of `path` has no inotify for changes made elsewhere.
 pub fn is_network(path: &Path) -> io::Result<bool> {
     const NETWORK: [i64; 6] =

@@ -19,6 +19,9 @@ use std::io;
 
 use nix::errno::Errno;
 
+/// "Invalid argument": for input that the kernel never sees but would refuse so.
+pub const EINVAL: i32 = nix::libc::EINVAL;
+
 /// The number of an operating system error, if it is one.
 pub fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(0)

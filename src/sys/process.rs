@@ -207,6 +207,17 @@ pub(super) fn stat_of(pid: i32) -> io::Result<Option<String>> {
     }
 }
 
+/// Whether a process is a fork of another that has not executed anything since. One that is
+/// gone is not.
+pub fn is_copy_of(pid: i32, original: i32) -> bool {
+    let same = |name: &str, read: fn(String) -> io::Result<Vec<u8>>| {
+        let read = |pid: i32| read(format!("/proc/{pid}/{name}")).ok();
+        read(pid).is_some_and(|found| Some(found) == read(original))
+    };
+    let link = |path| std::fs::read_link(path).map(|path| path.into_os_string().into_encoded_bytes());
+    same("exe", link) && same("cmdline", |path| std::fs::read(path))
+}
+
 /// The number of this process.
 pub fn own_pid() -> i32 {
     Pid::this().as_raw()

@@ -22,8 +22,6 @@ pub enum Notice {
     Child,
     /// Look at the folder again (SIGUSR1).
     Look,
-    /// Please end (SIGTERM).
-    Terminate,
 }
 
 /// Signals as a descriptor to poll.
@@ -33,12 +31,13 @@ pub struct Signals(SignalFd);
 impl Signals {
     /// Sets every signal to its default action, blocks all, and takes those of `Notice`.
     ///
-    /// A parent may have left signals ignored (`nohup` does); a program would inherit that.
+    /// A parent may have left signals ignored (`nohup` does); a program would inherit that. With
+    /// all blocked, nothing but SIGKILL ends a process that has jobs to look after.
     pub fn take_over() -> io::Result<Self> {
         set_all_to_default();
         SigSet::all().thread_set_mask().map_err(io_error)?;
         let mut taken = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGUSR1, Signal::SIGTERM] {
+        for signal in [Signal::SIGCHLD, Signal::SIGUSR1] {
             taken.add(signal);
         }
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
@@ -51,7 +50,6 @@ impl Signals {
             match Signal::try_from(info.ssi_signo.cast_signed()) {
                 Ok(Signal::SIGCHLD) => return Ok(Some(Notice::Child)),
                 Ok(Signal::SIGUSR1) => return Ok(Some(Notice::Look)),
-                Ok(Signal::SIGTERM) => return Ok(Some(Notice::Terminate)),
                 Ok(_) | Err(_) => {}
             }
         }
