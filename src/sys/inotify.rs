@@ -62,9 +62,13 @@ impl<K: Clone> Notifier<K> {
         self.add(path, flags, key)
     }
 
-    /// Watches a file for growth.
-    pub fn watch_file(&self, path: &Path, key: K) -> io::Result<Watch> {
-        self.add(path, AddWatchFlags::IN_MODIFY, key)
+    /// Watches a folder for files that grow, and for its own end.
+    pub fn watch_growth(&self, path: &Path, key: K) -> io::Result<Watch> {
+        let flags = AddWatchFlags::IN_MODIFY
+            | AddWatchFlags::IN_MOVE_SELF
+            | AddWatchFlags::IN_DELETE_SELF
+            | AddWatchFlags::IN_ONLYDIR;
+        self.add(path, flags, key)
     }
 
     fn add(&self, path: &Path, flags: AddWatchFlags, key: K) -> io::Result<Watch> {
