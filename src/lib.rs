@@ -36,3 +36,7 @@ pub mod recover;
 pub mod operations;
 
 pub mod service;
+
+pub mod config;
+
+pub mod server;

@@ -83,6 +83,11 @@ impl Catalog {
         lock(&self.unreadable).len() as u64
     }
 
+    /// Lets `load_next_day` say that there is nothing more to load: the service ends.
+    pub fn stop_loading(&self) {
+        lock(&self.loading).days.clear();
+    }
+
     /// Whether every day has been read.
     pub fn is_loaded(&self) -> bool {
         lock(&self.loading).days.is_empty()

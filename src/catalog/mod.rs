@@ -10,6 +10,7 @@ mod recent;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -67,6 +68,9 @@ pub struct Catalog {
     events: Events,
     /// Watches of folders that need none any more.
     freed: Mutex<Vec<Watch>>,
+    retention: Option<Duration>,
+    /// When ended jobs are due for deletion.
+    expiring: Mutex<BTreeSet<(Time, JobId)>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -76,7 +80,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Catalog {
     /// An index of `store` that knows no job yet. Days are loaded by `load_next_day`.
-    pub fn new(store: Arc<Store>) -> Result<Self, StoreError> {
+    ///
+    /// Ended jobs without a time of their own are due for deletion after `retention`.
+    pub fn new(store: Arc<Store>, retention: Option<Duration>) -> Result<Self, StoreError> {
         let last = store.last_id()?;
         let days = store.days()?;
         Ok(Self {
@@ -90,6 +96,8 @@ impl Catalog {
             ids: Mutex::new(IdClock::after(last)),
             events: Events::default(),
             freed: Mutex::default(),
+            retention,
+            expiring: Mutex::default(),
         })
     }
 
@@ -136,6 +144,21 @@ impl Catalog {
             labels: Arc::new(job.labels.clone()),
         };
         self.write_entries().insert(job.id(), entry);
+        let ttl = job.accepted.spec.ttl_after_end.or(self.retention);
+        if let (Some(end), Some(ttl)) = (job.state.end(), ttl) {
+            lock(&self.expiring).insert((end.time.after(ttl), job.id()));
+        }
+    }
+
+    /// Takes up to `count` ended jobs that are due for deletion.
+    pub fn take_expired(&self, now: Time, count: usize) -> Vec<JobId> {
+        let mut expiring = lock(&self.expiring);
+        let due = expiring.iter().take_while(|(time, _)| *time <= now).take(count);
+        let due: Vec<(Time, JobId)> = due.copied().collect();
+        for entry in &due {
+            expiring.remove(entry);
+        }
+        due.into_iter().map(|(_, id)| id).collect()
     }
 
     fn shared_owner(&self, name: &str) -> Arc<str> {
@@ -330,8 +353,6 @@ impl Entry {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::job::{Accepted, Command, Durability, EnvInheritance, Spec};
 

@@ -179,9 +179,10 @@ fn wait_for(
         Seen::Deleted => true,
     });
     let runtime = tokio::runtime::Handle::current();
-    // Out of time, or out of the index: the last look decides. The guard in the result must not
-    // be held over it.
-    drop(runtime.block_on(async { tokio::time::timeout(limit, reached).await.is_ok() }));
+    // Out of time, or out of the index: the last look decides.
+    runtime.block_on(async {
+        let _ = tokio::time::timeout(limit, reached).await;
+    });
     let job = operations.watcher.look(id)?;
     let is_reached = is_wanted(&job);
     Ok((job, is_reached))

@@ -102,6 +102,11 @@ impl Queue {
         self.lock().schedule.is_running(id)
     }
 
+    /// The jobs that are counted as running or being started.
+    pub fn running_ids(&self) -> Vec<JobId> {
+        self.lock().schedule.running_ids()
+    }
+
     /// How many jobs wait, and how many run or are being started.
     pub fn counts(&self) -> (usize, usize) {
         let state = self.lock();

@@ -137,6 +137,11 @@ impl Schedule {
         self.running.contains(&id)
     }
 
+    /// The jobs that are counted as running.
+    pub fn running_ids(&self) -> Vec<JobId> {
+        self.running.iter().copied().collect()
+    }
+
     /// How many jobs wait.
     pub fn waiting_count(&self) -> usize {
         self.waiting.len()

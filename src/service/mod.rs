@@ -83,6 +83,12 @@ impl JobApi {
         Self(Arc::new(Shared { operations, follow, limits, start_time, streams, draining }))
     }
 
+    /// How many streams are open.
+    pub fn open_streams(&self) -> usize {
+        let all = usize::try_from(self.0.limits.streams_max).unwrap_or(Semaphore::MAX_PERMITS);
+        all.saturating_sub(self.0.streams.available_permits())
+    }
+
     fn catalog(&self) -> &Arc<Catalog> {
         self.0.operations.catalog()
     }

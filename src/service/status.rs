@@ -17,6 +17,8 @@ use tonic_types::StatusExt as _;
 
 use crate::job::{JobId, StateKind, Violation};
 
+/// The domain of every reason.
+pub const DOMAIN: &str = "jobwarden.v1";
 /// The most candidates that are named for an ambiguous prefix.
 pub const CANDIDATES_MAX: usize = 20;
 /// The most bytes of a message; it travels in a header, in the details as well.

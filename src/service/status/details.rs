@@ -7,10 +7,9 @@ use std::{collections::HashMap, time::Duration};
 
 use tonic_types::ErrorDetails;
 
-use super::{CANDIDATES_MAX, Refusal};
+use super::{DOMAIN, CANDIDATES_MAX, Refusal};
 use crate::job::{JobId, Violation};
 
-const DOMAIN: &str = "jobwarden.v1";
 const JOB_TYPE: &str = "jobwarden.v1.Job";
 /// The most bytes of all violations of one status together.
 const VIOLATIONS_BYTES_MAX: usize = 2560;
