@@ -52,7 +52,8 @@ impl Catalog {
     }
 
     fn load(&self, id: JobId) {
-        let is_known = self.entries.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
+        let is_known =
+            self.entries.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
         if is_known {
             return;
         }
@@ -166,7 +167,9 @@ impl Catalog {
         for day in self.store.days()? {
             if prefix.first.day() <= day && day <= prefix.last.day() {
                 let of_day = self.store.ids_of_day(&day)?;
-                ids.extend(of_day.into_iter().filter(|id| prefix.first <= *id && *id <= prefix.last));
+                ids.extend(
+                    of_day.into_iter().filter(|id| prefix.first <= *id && *id <= prefix.last),
+                );
             }
             if ids.len() >= count {
                 break;

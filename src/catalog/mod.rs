@@ -259,10 +259,7 @@ impl Catalog {
             let started = match &after.state {
                 State::Running(_) => Arc::clone(after),
                 // It went on since: show it as it was when it started.
-                State::Queued
-                | State::Claimed(_)
-                | State::Exited { .. }
-                | State::Ended { .. } => {
+                State::Queued | State::Claimed(_) | State::Exited { .. } | State::Ended { .. } => {
                     let state = State::Running(running.clone());
                     let revision = after.revision - 1;
                     Arc::new(Job { state, revision, ..Job::clone(after) })

@@ -2,12 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{
-    Time,
-    id::JobId,
-    spec::Spec,
-    state::State,
-};
+use super::{Time, id::JobId, spec::Spec, state::State};
 
 /// What survives when the power goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -127,4 +122,3 @@ impl Job {
         }
     }
 }
-

@@ -148,7 +148,13 @@ impl Launcher {
         })
     }
 
-    fn note_fork(&mut self, id: JobId, forked: io::Result<i32>, keepers: Option<Fifos>, burials: u32) {
+    fn note_fork(
+        &mut self,
+        id: JobId,
+        forked: io::Result<i32>,
+        keepers: Option<Fifos>,
+        burials: u32,
+    ) {
         match forked {
             Ok(pid) => {
                 self.forked.insert(pid, Forked { id, burials, _keepers: keepers });
@@ -185,4 +191,3 @@ impl Launcher {
         Ok(())
     }
 }
-

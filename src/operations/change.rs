@@ -50,11 +50,7 @@ impl Operations {
     }
 
     /// Replaces the run time limit. Either the new one holds, or the old one had run out.
-    pub fn update_timeout(
-        &self,
-        id: JobId,
-        wish: TimeoutWish,
-    ) -> Result<Arc<Job>, OperationError> {
+    pub fn update_timeout(&self, id: JobId, wish: TimeoutWish) -> Result<Arc<Job>, OperationError> {
         one_at_a_time(&self.changes, &id, || {
             let job = self.watcher.look(id)?;
             let number = job.timeout_change.map_or(0, |change| change.number) + 1;
@@ -93,9 +89,8 @@ impl Operations {
         let dir = self.catalog.store().job_dir(id);
         dir.request_timeout(number, timeout, self.is_synced())?;
         watcher::poke(&job);
-        let answer = |job: &Job| {
-            job.timeout_change.filter(|change| change.number == number)?.answer
-        };
+        let answer =
+            |job: &Job| job.timeout_change.filter(|change| change.number == number)?.answer;
         let is_over = |job: &Job| answer(job).is_some() || job.state.is_ended();
         let (job, is_over) = wait_for(self, id, ANSWER_LIMIT, is_over)?;
         match answer(&job) {

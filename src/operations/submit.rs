@@ -45,9 +45,8 @@ impl Operations {
     pub fn submit(&self, draft: Draft, asked: &Asked) -> Result<Submitted, OperationError> {
         let limits = DraftLimits { stdin_bytes_max: self.defaults.stdin_bytes_max };
         let mut violations = Vec::new();
-        violations.extend(
-            asked.request_id.as_ref().and_then(|id| check_request_id("request_id", id)),
-        );
+        violations
+            .extend(asked.request_id.as_ref().and_then(|id| check_request_id("request_id", id)));
         let checked = match draft.check(&limits) {
             Ok((spec, secrets, stdin)) => Checked { spec, secrets, stdin },
             Err(found) => {
@@ -104,14 +103,10 @@ impl Operations {
             return self.create(checked, asked, digest);
         };
         let key = (asked.owner.clone(), request_id.clone());
-        one_at_a_time(&self.requests, &key, || {
-            match self.known(asked, request_id)? {
-                Some((job, known)) if known == digest => {
-                    Ok(Submitted { job, deduplicated: true })
-                }
-                Some((job, _)) => Err(OperationError::RequestIdReused(job.id())),
-                None => self.create(checked, asked, digest),
-            }
+        one_at_a_time(&self.requests, &key, || match self.known(asked, request_id)? {
+            Some((job, known)) if known == digest => Ok(Submitted { job, deduplicated: true }),
+            Some((job, _)) => Err(OperationError::RequestIdReused(job.id())),
+            None => self.create(checked, asked, digest),
         })
     }
 

@@ -140,11 +140,8 @@ impl Queue {
             let pause = state.paused_until.filter(|until| now < *until);
             let next = [state.schedule.next_expiry(), pause].into_iter().flatten().min();
             let sleep = next.map_or(SLEEP_MAX, |at| at.saturating_sub(now)).min(SLEEP_MAX);
-            state = self
-                .changed
-                .wait_timeout(state, sleep)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.changed.wait_timeout(state, sleep).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -188,9 +185,8 @@ impl Queue {
 fn queued(job: &Job) -> Queued {
     let spec = &job.accepted.spec;
     let waited = Time::from(clock::now()).since(job.accepted.create_time);
-    let expires = spec
-        .queue_timeout
-        .map(|limit| clock::since_boot() + limit.saturating_sub(waited));
+    let expires =
+        spec.queue_timeout.map(|limit| clock::since_boot() + limit.saturating_sub(waited));
     Queued { id: job.id(), priority: spec.priority, expires, bytes: weight(job) }
 }
 

@@ -221,7 +221,9 @@ mod tests {
         let needed = Arc::new(AtomicUsize::new(10));
         let begin = Instant::now();
         let is_needed = || {
-            needed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+            needed
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1))
+                .is_ok()
         };
         activity.idle_for(Duration::from_secs(5), is_needed).await;
         assert!(begin.elapsed() >= Duration::from_secs(10));

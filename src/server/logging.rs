@@ -16,12 +16,13 @@ pub(super) fn init(filter: &str, format: LogFormat) {
         LogFormat::Json => false,
         LogFormat::Auto => stderr().is_terminal(),
     };
-    let colours = stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+    let colours =
+        stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // A second subscriber in one process is a test's business.
     let _ = if is_human {
         lines.with_ansi(colours).with_target(false).try_init()
     } else {
-        lines.json().flatten_event(true).try_init()
+        lines.json().flatten_event(true).with_span_list(false).try_init()
     };
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();

@@ -139,7 +139,8 @@ fn assemble(config: &Config, store: &Arc<Store>) -> Result<Parts, ServeError> {
     let catalog = Arc::new(Catalog::new(Arc::clone(store), config.retention)?);
     let launch = Launch::start(&config.root).map_err(system("start the launcher"))?;
     let launch = Arc::new(launch);
-    let (running_max, queued_max) = (config.max_running_jobs as usize, config.max_queued_jobs as usize);
+    let (running_max, queued_max) =
+        (config.max_running_jobs as usize, config.max_queued_jobs as usize);
     let queue =
         Arc::new(Queue::new(Arc::clone(&catalog), Arc::clone(&launch), running_max, queued_max));
     // The inbox needs the operations, which need the watcher that looks at the inbox.
@@ -164,12 +165,8 @@ fn assemble(config: &Config, store: &Arc<Store>) -> Result<Parts, ServeError> {
         durability: config.durability,
         stdin_bytes_max: config.max_stdin_bytes,
     };
-    let made = Operations::new(
-        Arc::clone(&catalog),
-        Arc::clone(&queue),
-        Arc::clone(&watcher),
-        defaults,
-    );
+    let made =
+        Operations::new(Arc::clone(&catalog), Arc::clone(&queue), Arc::clone(&watcher), defaults);
     let made = Arc::new(made);
     // Set once, right here.
     let _ = operations.set(Arc::clone(&made));
@@ -266,11 +263,7 @@ fn load_days(catalog: &Catalog) {
     }
 }
 
-async fn serve(
-    config: &Config,
-    parts: &Parts,
-    listeners: Vec<Listener>,
-) -> Result<(), ServeError> {
+async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Result<(), ServeError> {
     let (draining, drain) = watch::channel(false);
     let activity = Activity::default();
     let limits = limits(config);
@@ -416,8 +409,7 @@ async fn end_of_service(
         match config.idle_shutdown {
             None => std::future::pending().await,
             Some(limit) => {
-                let is_needed =
-                    || api.open_streams() > 0 || !parts.catalog.active_ids().is_empty();
+                let is_needed = || api.open_streams() > 0 || !parts.catalog.active_ids().is_empty();
                 activity.idle_for(limit, is_needed).await;
                 "idle"
             }

@@ -50,8 +50,9 @@ impl JobApi {
         let grace_period = convert::stop_grace_period("grace_period", grace_period)?;
         let time = Time::from(clock::now());
         let stop = StopRequest { time, reason, actor, grace_period };
-        let job =
-            self.blocking("cancelling a job", move |operations| operations.cancel(id, &stop)).await?;
+        let job = self
+            .blocking("cancelling a job", move |operations| operations.cancel(id, &stop))
+            .await?;
         tracing::info!(job = %id, "cancel accepted");
         Ok(api::CancelResponse { job: Some(self.shown(&job)) })
     }
@@ -109,7 +110,9 @@ impl JobApi {
             }
         };
         let job = self
-            .blocking("changing a time limit", move |operations| operations.update_timeout(id, wish))
+            .blocking("changing a time limit", move |operations| {
+                operations.update_timeout(id, wish)
+            })
             .await?;
         Ok(api::UpdateTimeoutResponse { job: Some(self.shown(&job)) })
     }

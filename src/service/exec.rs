@@ -52,7 +52,12 @@ impl JobApi {
             0 => [String::new(), String::new()],
             bytes => self.output_tails(&job, bytes).await?,
         };
-        Ok(api::ExecResponse { job: Some(self.shown(&job)), deduplicated, stdout_tail, stderr_tail })
+        Ok(api::ExecResponse {
+            job: Some(self.shown(&job)),
+            deduplicated,
+            stdout_tail,
+            stderr_tail,
+        })
     }
 
     pub(super) async fn rerun(
@@ -64,9 +69,8 @@ impl JobApi {
         let id = convert::job_id("job_id", &job_id)?;
         let asked = caller.asked(request_id.clone());
         let secrets = secret_env.into_iter().collect();
-        let submitted = self.blocking("accepting a job", move |operations| {
-            operations.rerun(id, secrets, &asked)
-        });
+        let submitted = self
+            .blocking("accepting a job", move |operations| operations.rerun(id, secrets, &asked));
         let submitted = submitted.await.map_err(|refusal| with_request_id(refusal, &request_id))?;
         let Submitted { job, deduplicated } = submitted;
         tracing::info!(job = %job.id(), deduplicated, "job accepted again");

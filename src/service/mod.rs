@@ -123,9 +123,7 @@ impl JobApi {
             OperationError::Draining => Refusal::Draining { resume_token: None },
             OperationError::NotStarted(id) => Refusal::NotStarted { id },
             OperationError::Ended(id) => match self.catalog().get(id) {
-                Ok(job) if job.state.is_ended() => {
-                    Refusal::Ended { id, state: job.state.kind() }
-                }
+                Ok(job) if job.state.is_ended() => Refusal::Ended { id, state: job.state.kind() },
                 Ok(_) => Refusal::Stopping { id },
                 Err(_) => Refusal::NotFound { id: id.to_string() },
             },

@@ -68,8 +68,8 @@ impl JobApi {
             "" => None,
             token => Some(parse_page_token(token, mark)?),
         };
-        let (jobs, has_more, unreadable_count) =
-            self.blocking("listing jobs", move |operations| {
+        let (jobs, has_more, unreadable_count) = self
+            .blocking("listing jobs", move |operations| {
                 page(operations.catalog(), &filter, before, page_size)
             })
             .await?;

@@ -15,11 +15,7 @@ use tokio::{
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
-use super::{
-    BoxStream, JobApi, convert,
-    follow::Follower,
-    status::Refusal,
-};
+use super::{BoxStream, JobApi, convert, follow::Follower, status::Refusal};
 use crate::{
     api::{self, tail_log_response::Kind},
     catalog::Seen,

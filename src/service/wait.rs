@@ -5,12 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Request;
 
-use super::{
-    JobApi,
-    caller::deadline,
-    convert,
-    status::Refusal,
-};
+use super::{JobApi, caller::deadline, convert, status::Refusal};
 use crate::{
     api,
     catalog::Seen,

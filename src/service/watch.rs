@@ -262,9 +262,8 @@ impl Watching {
             },
             _ => self.api.shown(job),
         };
-        let previous = previous.map_or(api::JobState::Unspecified, |kind: StateKind| {
-            convert::job_state(kind)
-        });
+        let previous =
+            previous.map_or(api::JobState::Unspecified, |kind: StateKind| convert::job_state(kind));
         Some(api::JobEvent {
             r#type: kind.into(),
             time: Some(convert::timestamp(*time)),

@@ -73,9 +73,9 @@ impl Store {
                 Some(Dropped::Submission { name, draft: Box::new(draft), uid: metadata.uid() })
             }
             Err(why) => {
-                let age = metadata.modified().map(|time| {
-                    SystemTime::now().duration_since(time).unwrap_or_default()
-                });
+                let age = metadata
+                    .modified()
+                    .map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
                 match age {
                     Ok(age) if age < SETTLE => Some(Dropped::Unfinished),
                     Ok(_) | Err(_) => Some(Dropped::Broken { name, why }),

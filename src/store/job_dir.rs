@@ -31,7 +31,7 @@ pub struct JobDir {
     path: PathBuf,
 }
 
-pub use asked::{KillScope, KillRequest};
+pub use asked::{KillRequest, KillScope};
 
 impl JobDir {
     /// The job folder at `path`.
@@ -222,7 +222,10 @@ impl JobDir {
         asked::control(&slots).map_err(StoreError::corrupt(path))
     }
 
-    fn timeout_change(&self, answer: Option<(u64, bool)>) -> Result<Option<TimeoutChange>, StoreError> {
+    fn timeout_change(
+        &self,
+        answer: Option<(u64, bool)>,
+    ) -> Result<Option<TimeoutChange>, StoreError> {
         let Some(bytes) = self.small(layout::TIMEOUT)? else { return Ok(None) };
         let (number, timeout) =
             asked::timeout(&bytes).map_err(StoreError::corrupt(self.file(layout::TIMEOUT)))?;
@@ -304,8 +307,8 @@ impl JobDir {
         let Some(bytes) = bytes else { return Ok(Secrets::default()) };
         // The cause is left out: it could quote what is in the file.
         let why = || "it is not an object of strings".to_owned();
-        let values = serde_json::from_slice(&bytes)
-            .map_err(|_| StoreError::Corrupt { path, why: why() })?;
+        let values =
+            serde_json::from_slice(&bytes).map_err(|_| StoreError::Corrupt { path, why: why() })?;
         Ok(Secrets(values))
     }
 

@@ -63,10 +63,8 @@ impl JobRecord {
     /// only lead from one to the other. Closing the file is what watchers notice.
     pub fn append(&mut self, event: &Event) -> Result<(), StoreError> {
         let path = self.dir.file(layout::STATE);
-        let next = transition(&self.state, event).map_err(|error| StoreError::Corrupt {
-            path: path.clone(),
-            why: error.to_string(),
-        })?;
+        let next = transition(&self.state, event)
+            .map_err(|error| StoreError::Corrupt { path: path.clone(), why: error.to_string() })?;
         let file = match fs::open_to_write(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -105,7 +103,11 @@ impl JobRecord {
         self.write_control(asked::TIMEOUT_ANSWER_PLACE, &slot)
     }
 
-    fn write_control(&self, place: usize, slot: &[u8; slots::SLOT_BYTES]) -> Result<(), StoreError> {
+    fn write_control(
+        &self,
+        place: usize,
+        slot: &[u8; slots::SLOT_BYTES],
+    ) -> Result<(), StoreError> {
         let path = self.dir.file(layout::CONTROL);
         let write = |file: File| {
             if file.metadata()?.len() == 0 {

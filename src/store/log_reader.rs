@@ -171,20 +171,15 @@ impl LogReader {
     }
 
     /// The bytes from `at` on: the rest of the first record and what may be told with it.
-    fn data(
-        &mut self,
-        first: IndexRecord,
-        at: u64,
-        bytes_max: usize,
-    ) -> Result<Piece, StoreError> {
+    fn data(&mut self, first: IndexRecord, at: u64, bytes_max: usize) -> Result<Piece, StoreError> {
         let place = first.stream.place();
         let limit = at + bytes_max as u64;
         let mut end = first.end().min(limit);
         if first.end() <= limit {
             self.records.pop_front();
             while let Some(next) = self.records.front().copied() {
-                let is_near = next.time.since(first.time) <= TOGETHER
-                    || end - at < PIECE_BYTES_MIN as u64;
+                let is_near =
+                    next.time.since(first.time) <= TOGETHER || end - at < PIECE_BYTES_MIN as u64;
                 let follows = next.stream == first.stream && next.offset == end;
                 if !follows || next.is_dropped || !is_near || next.end() > limit {
                     break;
@@ -213,7 +208,11 @@ impl LogReader {
 
     /// What the index does not tell of although the job has ended with these sizes: bytes whose
     /// record could not be written, or that were dropped without one.
-    pub fn rest(&mut self, ended: [OutputSize; 2], time: Time) -> Result<Option<Piece>, StoreError> {
+    pub fn rest(
+        &mut self,
+        ended: [OutputSize; 2],
+        time: Time,
+    ) -> Result<Option<Piece>, StoreError> {
         for stream in Stream::BOTH {
             let place = stream.place();
             let (from, to) = (self.offsets[place], ended[place].size_bytes);
@@ -354,8 +353,7 @@ mod tests {
         let mut reader = LogReader::open(&dir, [true, true], [0, 0]).unwrap();
         let size = text.len() as u64;
         for lines in [1, 2, 50, 40_000] {
-            let expected: usize =
-                text.split_inclusive('\n').rev().take(lines).map(str::len).sum();
+            let expected: usize = text.split_inclusive('\n').rev().take(lines).map(str::len).sum();
             let at = reader.offset_of_last_lines(Stream::Stdout, size, lines as u64).unwrap();
             assert_eq!(at, size - expected as u64, "{lines}");
         }

@@ -118,8 +118,8 @@ impl LogWriter {
 
 impl LogFile {
     fn write(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
-        let written = opened(&mut self.file, &self.path)
-            .and_then(|file| fs::write_at(file, bytes, offset));
+        let written =
+            opened(&mut self.file, &self.path).and_then(|file| fs::write_at(file, bytes, offset));
         written.map_err(StoreError::io("write", &self.path))
     }
 }

@@ -150,8 +150,8 @@ impl Store {
     pub fn is_first_since_boot(&self) -> Result<bool, StoreError> {
         let path = self.layout.root().join(layout::LAST_BOOT);
         let boot = clock::boot_id().map_err(StoreError::io("read", Path::new("boot_id")))?;
-        let known = fs::read_small_if_any(&path, FILE_BYTES_MAX)
-            .map_err(StoreError::io("read", &path))?;
+        let known =
+            fs::read_small_if_any(&path, FILE_BYTES_MAX).map_err(StoreError::io("read", &path))?;
         Ok(known.as_deref() != Some(boot.as_bytes()))
     }
 

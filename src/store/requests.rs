@@ -81,8 +81,8 @@ impl Store {
         request_id: &str,
     ) -> Result<Option<KnownRequest>, StoreError> {
         let path = path(self, owner, request_id);
-        let bytes = fs::read_small_if_any(&path, FILE_BYTES_MAX)
-            .map_err(StoreError::io("read", &path))?;
+        let bytes =
+            fs::read_small_if_any(&path, FILE_BYTES_MAX).map_err(StoreError::io("read", &path))?;
         let Some(bytes) = bytes else { return Ok(None) };
         let corrupt = |why: String| StoreError::Corrupt { path: path.clone(), why };
         let file: RequestFile =

@@ -72,7 +72,8 @@ fn actor(record: Record<'_>) -> Actor {
 
 pub(super) fn stop_request_bytes(request: &StopRequest) -> Vec<u8> {
     let StopRequest { time, reason, actor, grace_period } = request;
-    let mut value = json!({"time": time.to_string(), "reason": reason, "actor": actor_value(actor)});
+    let mut value =
+        json!({"time": time.to_string(), "reason": reason, "actor": actor_value(actor)});
     if let Some(grace) = grace_period {
         value["grace_period"] = json!(spec_record::seconds(*grace));
     }
@@ -101,7 +102,8 @@ pub(super) fn labels(bytes: &[u8]) -> Result<(BTreeMap<String, String>, u64), Re
     let record = Record(&members);
     let labels = record.object("labels")?.0.iter();
     let labels = labels.map(|(key, value)| {
-        let value = value.as_str().ok_or_else(|| wrong("labels", "has a value that is no string"))?;
+        let value =
+            value.as_str().ok_or_else(|| wrong("labels", "has a value that is no string"))?;
         Ok((key.clone(), value.to_owned()))
     });
     Ok((labels.collect::<Result<_, RecordError>>()?, record.number("change")?))

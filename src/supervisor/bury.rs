@@ -75,7 +75,5 @@ fn leftovers(record: &JobRecord, launcher: i32) -> io::Result<Vec<Listed>> {
 
 fn sizes(record: &JobRecord) -> [u64; 2] {
     let dir = record.dir();
-    [dir.stdout_path(), dir.stderr_path()]
-        .map(|path| crate::sys::fs::size(&path).unwrap_or(0))
+    [dir.stdout_path(), dir.stderr_path()].map(|path| crate::sys::fs::size(&path).unwrap_or(0))
 }
-

@@ -40,7 +40,8 @@ pub(super) fn environment(
     for (name, value) in spec.env.iter().chain(&secrets.0) {
         environment.insert(name.clone().into_bytes(), value.clone().into_bytes());
     }
-    let own = [("JOBWARDEN_JOB_ID", accepted.id.to_string()), ("JOBWARDEN_ATTEMPT", attempt.to_string())];
+    let own =
+        [("JOBWARDEN_JOB_ID", accepted.id.to_string()), ("JOBWARDEN_ATTEMPT", attempt.to_string())];
     for (name, value) in own {
         environment.insert(name.into(), value.into_bytes());
     }
@@ -73,8 +74,8 @@ fn base(
 /// lines and lines that begin with `#` do not count.
 fn read_env_file(path: &str, environment: &mut Environment) -> Result<(), EnvFileError> {
     let fail = |line, source| EnvFileError { path: path.to_owned(), line, source };
-    let bytes = fs::read_small(Path::new(path), ENV_FILE_BYTES_MAX)
-        .map_err(|source| fail(None, source))?;
+    let bytes =
+        fs::read_small(Path::new(path), ENV_FILE_BYTES_MAX).map_err(|source| fail(None, source))?;
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
         if line.is_empty() || line.starts_with(b"#") {
@@ -94,7 +95,6 @@ fn read_env_file(path: &str, environment: &mut Environment) -> Result<(), EnvFil
     Ok(())
 }
 
-
 fn is_name(name: &[u8]) -> bool {
     let is_first = |byte: &u8| byte.is_ascii_alphabetic() || *byte == b'_';
     name.first().is_some_and(is_first)
@@ -106,9 +106,15 @@ mod tests {
     use super::*;
 
     fn own() -> impl Iterator<Item = (OsString, OsString)> {
-        [("PATH", "/bin"), ("HOME", "/h"), ("USER", "u"), ("SHELL", "/bin/sh"), ("JOBWARDEN_TOKEN", "t")]
-            .into_iter()
-            .map(|(name, value)| (name.into(), value.into()))
+        [
+            ("PATH", "/bin"),
+            ("HOME", "/h"),
+            ("USER", "u"),
+            ("SHELL", "/bin/sh"),
+            ("JOBWARDEN_TOKEN", "t"),
+        ]
+        .into_iter()
+        .map(|(name, value)| (name.into(), value.into()))
     }
 
     fn names(environment: &Environment) -> Vec<&str> {

@@ -12,7 +12,8 @@ use crate::{
 };
 
 use super::{
-    Fifos, SupervisorError, capture::Capture, environment, environment::Environment, identity_of, tell,
+    Fifos, SupervisorError, capture::Capture, environment, environment::Environment, identity_of,
+    tell,
 };
 
 /// What came of a launch.
@@ -70,8 +71,11 @@ fn start(record: &JobRecord) -> Result<Child, Failure> {
         .and_then(|secrets| {
             environment::environment(accepted, attempt, &secrets).map_err(env_file_failure)
         })?;
-    let stdin = stdin(record)
-        .map_err(|source| Failure { stage: "stdin", what: "standard input".to_owned(), source })?;
+    let stdin = stdin(record).map_err(|source| Failure {
+        stage: "stdin",
+        what: "standard input".to_owned(),
+        source,
+    })?;
     let [out_path, err_path] = dir.fifo_paths();
     let output = |path: &std::path::Path| {
         fs::open_fifo_both(path).map_err(|source| Failure {

@@ -33,11 +33,9 @@ pub struct Fifos(pub [OwnedFd; 2]);
 impl Fifos {
     /// Makes the FIFOs of a job, or takes those that are there, and opens their reading ends.
     pub fn open(dir: &JobDir) -> Result<Self, std::io::Error> {
-        let open = |path: &std::path::Path| {
-            match fs::create_fifo(path) {
-                Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-                Ok(()) | Err(_) => fs::open_fifo_reader(path),
-            }
+        let open = |path: &std::path::Path| match fs::create_fifo(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => fs::open_fifo_reader(path),
         };
         let [out, err] = dir.fifo_paths();
         Ok(Self([open(&out)?, open(&err)?]))
@@ -112,7 +110,8 @@ fn claim(record: &mut JobRecord) -> Result<(), SupervisorError> {
 }
 
 fn identity_of(pid: i32) -> Result<ProcessIdentity, SupervisorError> {
-    let start_ticks = process::start_ticks_of(pid).map_err(system("read when a process started"))?;
+    let start_ticks =
+        process::start_ticks_of(pid).map_err(system("read when a process started"))?;
     let boot_id = clock::boot_id().map_err(system("read the boot id"))?;
     Ok(ProcessIdentity { pid, start_ticks: start_ticks.unwrap_or(0), boot_id })
 }

@@ -82,7 +82,12 @@ impl Timer {
         // SAFETY: `value` is a valid itimerspec for the length of the call; null is allowed for
         // the old value.
         let result = unsafe {
-            timerfd_settime(self.0.as_raw_fd(), TFD_TIMER_ABSTIME, &raw const value, std::ptr::null_mut())
+            timerfd_settime(
+                self.0.as_raw_fd(),
+                TFD_TIMER_ABSTIME,
+                &raw const value,
+                std::ptr::null_mut(),
+            )
         };
         if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }

@@ -229,7 +229,8 @@ pub fn open_fifo_reader(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// Linux defines this for FIFOs (fifo(7)); POSIX leaves it open.
 pub fn open_fifo_both(path: &Path) -> io::Result<OwnedFd> {
-    open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty()).map_err(io_error)
+    open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+        .map_err(io_error)
 }
 
 /// Moves standard input to a descriptor that programs do not inherit; nothing takes its place.

@@ -31,14 +31,13 @@ pub fn readable<const N: usize>(
         Err(nix::errno::Errno::EINTR) => return Ok([false; N]),
         Err(errno) => return Err(io_error(errno)),
     }
-    Ok(places.map(|place| {
-        place.is_some_and(|place| polled[place].any().unwrap_or(true))
-    }))
+    Ok(places.map(|place| place.is_some_and(|place| polled[place].any().unwrap_or(true))))
 }
 
 /// Waits until `fd` can be written, or `limit` is over.
 pub fn writable(fd: BorrowedFd<'_>, limit: Duration) -> io::Result<()> {
-    let timeout = PollTimeout::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
+    let timeout =
+        PollTimeout::try_from(limit.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
     match nix::poll::poll(&mut [PollFd::new(fd, PollFlags::POLLOUT)], timeout) {
         Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
         Err(errno) => Err(io_error(errno)),

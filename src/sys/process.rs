@@ -214,7 +214,8 @@ pub fn is_copy_of(pid: i32, original: i32) -> bool {
         let read = |pid: i32| read(format!("/proc/{pid}/{name}")).ok();
         read(pid).is_some_and(|found| Some(found) == read(original))
     };
-    let link = |path| std::fs::read_link(path).map(|path| path.into_os_string().into_encoded_bytes());
+    let link =
+        |path| std::fs::read_link(path).map(|path| path.into_os_string().into_encoded_bytes());
     same("exe", link) && same("cmdline", |path| std::fs::read(path))
 }
 

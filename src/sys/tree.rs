@@ -39,9 +39,8 @@ pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
     for thread in threads {
         let Ok(thread) = thread else { continue };
         match std::fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children.extend(list.split_ascii_whitespace().filter_map(|pid| {
-                pid.parse::<i32>().ok()
-            })),
+            Ok(list) => children
+                .extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
             // The thread or the process has gone, or the kernel has no such file.
             Err(_) if std::path::Path::new("/proc/self/task").exists() => {}
             Err(error) => return Err(error),
@@ -177,7 +176,8 @@ mod tests {
 
     #[test]
     fn killing_leaves_no_descendant_of_the_given_root() {
-        let mut root = Command::new("sh").args(["-c", "sleep 31 & sleep 32 & wait"]).spawn().unwrap();
+        let mut root =
+            Command::new("sh").args(["-c", "sleep 31 & sleep 32 & wait"]).spawn().unwrap();
         let pid = root.id().cast_signed();
         while descendants(&[pid], true).unwrap().len() < 3 {
             std::thread::yield_now();

@@ -7,7 +7,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tonic_types::ErrorDetails;
 
-use super::{DOMAIN, CANDIDATES_MAX, Refusal};
+use super::{CANDIDATES_MAX, DOMAIN, Refusal};
 use crate::job::{JobId, Violation};
 
 const JOB_TYPE: &str = "jobwarden.v1.Job";
