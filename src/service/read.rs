@@ -1,4 +1,4 @@
-//! Status, List and GetServerInfo: jobs shown.
+//! Status, List and `GetServerInfo`: jobs shown.
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use prost::Message as _;

@@ -1,4 +1,4 @@
-//! TailLog: output from the files, at the pace of the reader.
+//! `TailLog`: output from the files, at the pace of the reader.
 //!
 //! A stream is a position and at most one batch of pieces. Notices say "look again"; what is
 //! sent is what is in the files. A reader that stops holds one batch and nobody up.
@@ -43,7 +43,7 @@ type Sender = mpsc::Sender<Result<api::TailLogResponse, Status>>;
 /// The reader of a stream has gone.
 struct Gone;
 
-/// One TailLog stream.
+/// One `TailLog` stream.
 struct Tail {
     api: JobApi,
     id: JobId,

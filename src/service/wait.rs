@@ -1,4 +1,4 @@
-//! Wait and WaitMany: woken by changes, without a thread or a timer of their own running.
+//! Wait and `WaitMany`: woken by changes, without a thread or a timer of their own running.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// An answer sets out this long before the caller's deadline, so that it arrives.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
-/// The most jobs of one WaitMany.
+/// The most jobs of one `WaitMany`.
 const JOBS_MAX: usize = 1000;
 
 impl JobApi {

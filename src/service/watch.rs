@@ -1,4 +1,4 @@
-//! WatchEvents: a snapshot, a bookmark, then every change, from a position in the events.
+//! `WatchEvents`: a snapshot, a bookmark, then every change, from a position in the events.
 
 use std::{sync::Arc, time::Duration};
 

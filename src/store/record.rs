@@ -18,7 +18,7 @@ use super::slots;
 /// A record that cannot be understood.
 #[derive(Debug, thiserror::Error)]
 #[error("{member}: {why}")]
-pub struct RecordError {
+pub(super) struct RecordError {
     /// The member that is wrong.
     pub member: String,
     /// What is wrong with it.

@@ -2,7 +2,7 @@
 //!
 //! The `spec` member has the field names of the proto; durations are seconds with an `s`
 //! (`"1.5s"`), enums have their proto names. A dropped folder may hold the whole record or the
-//! spec alone, in snake_case or camelCase.
+//! spec alone, in `snake_case` or camelCase.
 
 use std::{collections::BTreeMap, time::Duration};
 
