@@ -223,7 +223,7 @@ impl Tail {
         let Some(follower) = &mut self.follower else { return Ok(Ok(false)) };
         let changes = self.api.catalog().subscribe(self.id);
         let known = job.revision;
-        let changed = async {
+        let news = async {
             match changes {
                 // It has ended since it was read.
                 None => {}
@@ -238,7 +238,7 @@ impl Tail {
         };
         tokio::select! {
             () = follower.grown() => Ok(Ok(false)),
-            () = changed => Ok(Ok(false)),
+            () = news => Ok(Ok(false)),
             () = self.sender.closed() => Ok(Err(Gone)),
             () = self.api.drained() => Err(Refusal::Draining { resume_token: None }),
             () = tokio::time::sleep_until(heartbeat_at) => {

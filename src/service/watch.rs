@@ -49,6 +49,7 @@ enum Begin {
 }
 
 impl JobApi {
+    #[expect(clippy::unused_async, reason = "all calls have one shape")]
     pub(super) async fn watch_events(
         &self,
         request: Request<api::WatchEventsRequest>,

@@ -10,7 +10,7 @@ use std::{fs::File, io};
 use crate::{job::Time, sys::fs};
 
 /// Bytes of a record.
-pub(super) const RECORD_BYTES: u64 = 32;
+pub(super) const RECORD_BYTES: usize = 32;
 /// The bytes were not kept: the disk was full or failing.
 const FLAG_DROPPED: u8 = 1;
 
@@ -74,18 +74,20 @@ impl IndexRecord {
         bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.other.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.length.to_le_bytes());
-        bytes[28] = self.stream.place() as u8;
+        bytes[28] = match self.stream {
+            Stream::Stdout => 0,
+            Stream::Stderr => 1,
+        };
         bytes[29] = if self.is_dropped { FLAG_DROPPED } else { 0 };
-        let check = crc32fast::hash(&bytes[..30]) as u16;
-        bytes[30..].copy_from_slice(&check.to_le_bytes());
+        let check = check(&bytes);
+        bytes[30..].copy_from_slice(&check);
         bytes
     }
 
     /// Reads the form on disk; `None` if it is damaged.
     pub(super) fn decode(bytes: &[u8; 32]) -> Option<Self> {
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
-        let check = u16::from_le_bytes([bytes[30], bytes[31]]);
-        if check != crc32fast::hash(&bytes[..30]) as u16 {
+        if bytes[30..] != check(bytes) {
             return None;
         }
         let stream = match bytes[28] {
@@ -106,6 +108,12 @@ impl IndexRecord {
     }
 }
 
+/// The low half of the CRC-32 of what comes before the check.
+fn check(bytes: &[u8; 32]) -> [u8; 2] {
+    let [low, high, ..] = crc32fast::hash(&bytes[..30]).to_le_bytes();
+    [low, high]
+}
+
 /// The whole records of an index file: how many, and each by its number.
 #[derive(Debug)]
 pub(super) struct IndexFile {
@@ -120,7 +128,7 @@ impl IndexFile {
 
     /// How many whole records there are now.
     pub(super) fn count(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len() / RECORD_BYTES)
+        Ok(self.file.metadata()?.len() / RECORD_BYTES as u64)
     }
 
     /// The record with this number, from 0; `None` past the end or if it is damaged.
@@ -130,8 +138,8 @@ impl IndexFile {
 
     /// Up to `count` whole records from this number on; ends before a damaged one.
     pub(super) fn read(&self, number: u64, count: usize) -> io::Result<Vec<IndexRecord>> {
-        let mut bytes = vec![0; count * RECORD_BYTES as usize];
-        let length = fs::read_at(&self.file, &mut bytes, number * RECORD_BYTES)?;
+        let mut bytes = vec![0; count * RECORD_BYTES];
+        let length = fs::read_at(&self.file, &mut bytes, number * RECORD_BYTES as u64)?;
         let (whole, _) = bytes[..length].as_chunks::<32>();
         Ok(whole.iter().map_while(IndexRecord::decode).collect())
     }

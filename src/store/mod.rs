@@ -223,7 +223,9 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
             let names = dir::names(root).map_err(StoreError::io("list", root))?;
             // What a start that was cut short, or the program that started this one, leaves.
             let known = |name: &String| {
-                name.starts_with('.') || name.ends_with(".log") || name == layout::SERVICE_LOCK
+                name.starts_with('.')
+                    || name == layout::SERVICE_LOCK
+                    || layout::LOGS.contains(&name.as_str())
             };
             if !names.iter().all(known) {
                 return Err(StoreError::NotAStore { root: root.to_owned() });

@@ -362,6 +362,6 @@ mod tests {
         let slot = event_slot(3, &events()[0]);
         let mut members = slots::parse(&slot).unwrap();
         members.remove("attempt");
-        assert_eq!(super::event(&members).unwrap_err().member, "attempt");
+        assert_eq!(event(&members).unwrap_err().member, "attempt");
     }
 }
