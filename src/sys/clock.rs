@@ -38,7 +38,7 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
         // SAFETY: the pointer and the length describe `rest`, which outlives the call.
         let got = unsafe { nix::libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
         if let Ok(got) = usize::try_from(got) {
-            filled += got
+            filled += got;
         } else {
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {
