@@ -18,3 +18,6 @@ pub mod sys;
 
 pub mod store;
 pub mod supervisor;
+
+pub mod client;
+pub mod config;
