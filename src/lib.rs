@@ -19,5 +19,6 @@ pub mod sys;
 pub mod store;
 pub mod supervisor;
 
+pub mod cli;
 pub mod client;
 pub mod config;

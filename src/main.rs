@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     let done = match (verb.as_ref().and_then(|verb| verb.to_str()), place) {
         (Some("launcher"), Some(root)) => launcher::run(&PathBuf::from(root)),
         (Some("supervise"), Some(folder)) => supervise(JobDir::at(PathBuf::from(folder))),
-        _ => return ExitCode::SUCCESS,
+        _ => return jobwarden::cli::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
