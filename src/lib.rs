@@ -21,22 +21,6 @@ pub mod launch_message;
 
 pub mod supervisor;
 
-pub mod launcher;
-
-pub mod catalog;
-
-pub mod launch;
-
-pub mod queue;
-
-pub mod watcher;
-
-pub mod recover;
-
-pub mod operations;
-
-pub mod service;
-
+pub mod cli;
+pub mod client;
 pub mod config;
-
-pub mod server;
