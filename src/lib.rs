@@ -21,6 +21,26 @@ pub mod launch_message;
 
 pub mod supervisor;
 
-pub mod cli;
+pub mod launcher;
+
+pub mod catalog;
+
+pub mod launch;
+
+pub mod queue;
+
+pub mod watcher;
+
+pub mod recover;
+
+pub mod operations;
+
+pub mod service;
+
 pub mod client;
+
 pub mod config;
+
+pub mod server;
+
+pub mod cli;

@@ -44,10 +44,7 @@ pub(super) async fn connect(global: &Global) -> Result<Client, Failure> {
 
 /// Whether nobody listens at all, as opposed to somebody who does not answer or let us in.
 pub(super) fn is_absent(error: &Error) -> bool {
-    matches!(
-        error.io_kind(),
-        Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
-    )
+    matches!(error.io_kind(), Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
 }
 
 fn target(global: &Global, variable: impl Fn(&str) -> Option<String>) -> Result<Target, Failure> {
@@ -86,10 +83,7 @@ mod tests {
             ..Global::default()
         };
         let variable = |name: &str| {
-            variables
-                .iter()
-                .find(|(known, _)| *known == name)
-                .map(|(_, value)| (*value).to_owned())
+            variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned())
         };
         target(&global, variable).unwrap()
     }
@@ -99,10 +93,7 @@ mod tests {
         let variables = [("JOBWARDEN_ENDPOINT", "env:1"), ("JOBWARDEN_ROOT", "/env")];
         let given = |text: &str| Target::Given(text.to_owned());
         assert_eq!(find(Some("a:1"), Some("/r"), &variables), given("a:1"));
-        assert_eq!(
-            find(None, Some("/r"), &variables),
-            Target::Directory("/r".into())
-        );
+        assert_eq!(find(None, Some("/r"), &variables), Target::Directory("/r".into()));
         assert_eq!(find(None, None, &variables), given("env:1"));
         let empty = [("JOBWARDEN_ENDPOINT", ""), variables[1]];
         assert_eq!(find(None, None, &empty), Target::Directory("/env".into()));

@@ -34,15 +34,8 @@ pub(super) fn exit_code(job: &Job) -> u8 {
         None => {}
     }
     if job.cause() == EndCause::LaunchFailed {
-        let errno_name = job
-            .launch_error
-            .as_ref()
-            .map(|error| error.errno_name.as_str());
-        return if errno_name == Some("ENOENT") {
-            NO_SUCH_PROGRAM
-        } else {
-            NOT_STARTED
-        };
+        let errno_name = job.launch_error.as_ref().map(|error| error.errno_name.as_str());
+        return if errno_name == Some("ENOENT") { NO_SUCH_PROGRAM } else { NOT_STARTED };
     }
     match job.state() {
         JobState::Succeeded => 0,
@@ -98,10 +91,8 @@ mod tests {
         Job {
             state: state.into(),
             cause: cause.into(),
-            exit_status: outcome.map(|outcome| ExitStatus {
-                outcome: Some(outcome),
-                ..Default::default()
-            }),
+            exit_status: outcome
+                .map(|outcome| ExitStatus { outcome: Some(outcome), ..Default::default() }),
             ..Default::default()
         }
     }
@@ -109,24 +100,12 @@ mod tests {
     #[test]
     fn a_job_passes_on_its_own_code_or_its_signal() {
         let exited = |code| {
-            exit_code(&job(
-                JobState::Failed,
-                EndCause::Exited,
-                Some(Outcome::ExitCode(code)),
-            ))
+            exit_code(&job(JobState::Failed, EndCause::Exited, Some(Outcome::ExitCode(code))))
         };
         assert_eq!((exited(0), exited(3), exited(255)), (0, 3, 255));
-        let killed = job(
-            JobState::Cancelled,
-            EndCause::Cancelled,
-            Some(Outcome::Signal(15)),
-        );
+        let killed = job(JobState::Cancelled, EndCause::Cancelled, Some(Outcome::Signal(15)));
         assert_eq!(exit_code(&killed), 143);
-        let timed_out = job(
-            JobState::TimedOut,
-            EndCause::TimedOut,
-            Some(Outcome::Signal(9)),
-        );
+        let timed_out = job(JobState::TimedOut, EndCause::TimedOut, Some(Outcome::Signal(9)));
         assert_eq!(exit_code(&timed_out), 137);
     }
 
@@ -137,25 +116,16 @@ mod tests {
         assert_eq!(without(JobState::Cancelled, EndCause::Cancelled), 1);
         assert_eq!(without(JobState::Lost, EndCause::Lost), 1);
         let launch = |errno_name: &str| {
-            let launch_error = Some(LaunchError {
-                errno_name: errno_name.to_owned(),
-                ..Default::default()
-            });
-            exit_code(&Job {
-                launch_error,
-                ..job(JobState::Failed, EndCause::LaunchFailed, None)
-            })
+            let launch_error =
+                Some(LaunchError { errno_name: errno_name.to_owned(), ..Default::default() });
+            exit_code(&Job { launch_error, ..job(JobState::Failed, EndCause::LaunchFailed, None) })
         };
         assert_eq!((launch("ENOENT"), launch("EACCES")), (127, 126));
     }
 
     #[test]
     fn an_ordinary_exit_needs_no_remark_and_any_other_end_does() {
-        let exited = job(
-            JobState::Failed,
-            EndCause::Exited,
-            Some(Outcome::ExitCode(3)),
-        );
+        let exited = job(JobState::Failed, EndCause::Exited, Some(Outcome::ExitCode(3)));
         assert_eq!(remark(&exited), None);
         let lost = job(JobState::Lost, EndCause::Lost, None);
         assert!(remark(&lost).is_some_and(|remark| remark.contains("was lost")));

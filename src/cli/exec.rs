@@ -54,11 +54,7 @@ pub(super) struct RunFlags {
 }
 
 pub(super) async fn run(context: &Context, command: ExecCommand) -> Outcome {
-    let ExecCommand {
-        run,
-        request_id,
-        spec,
-    } = command;
+    let ExecCommand { run, request_id, spec } = command;
     let request = ExecRequest {
         spec: Some(spec::build(spec)?),
         request_id: match request_id {
@@ -119,11 +115,7 @@ async fn attend(context: &Context, client: &Client, run: RunFlags, job: Job) -> 
     if !run.wait {
         return Ok(DONE);
     }
-    let job = client
-        .wait_until_ended(&job.job_id, None)
-        .await?
-        .job
-        .unwrap_or(job);
+    let job = client.wait_until_ended(&job.job_id, None).await?.job.unwrap_or(job);
     if printer.json {
         printer.object("Job", &job)?;
     } else if let Some(remark) = end::remark(&job) {

@@ -35,12 +35,7 @@ pub(super) struct Failure {
 
 impl Failure {
     pub(super) fn new(exit: u8, text: impl Into<String>) -> Failure {
-        Failure {
-            exit,
-            text: text.into(),
-            details: Vec::new(),
-            hint: None,
-        }
+        Failure { exit, text: text.into(), details: Vec::new(), hint: None }
     }
 
     pub(super) fn usage(text: impl Into<String>) -> Failure {
@@ -58,10 +53,7 @@ impl Failure {
 
     #[must_use]
     pub(super) fn hint(self, hint: impl Into<String>) -> Failure {
-        Failure {
-            hint: Some(hint.into()),
-            ..self
-        }
+        Failure { hint: Some(hint.into()), ..self }
     }
 
     #[must_use]
@@ -105,11 +97,8 @@ impl From<Error> for Failure {
             Error::Unreachable { endpoint, .. } => {
                 let failure = with_causes(Failure::new(UNAVAILABLE, error.to_string()), &error);
                 if error.io_kind() == Some(io::ErrorKind::PermissionDenied) {
-                    return Failure {
-                        exit: NOT_PERMITTED,
-                        ..failure
-                    }
-                    .hint("the socket belongs to another user; only that user may use it");
+                    return Failure { exit: NOT_PERMITTED, ..failure }
+                        .hint("the socket belongs to another user; only that user may use it");
                 }
                 failure.hint(format!(
                     "start one with `jobwarden serve --listen {endpoint}`, or correct --endpoint \
@@ -222,9 +211,7 @@ mod tests {
         details
             .set_error_info(reason, "jobwarden.v1", [("k".to_owned(), "v".to_owned())])
             .add_bad_request_violation("spec.argv", "must not be\u{1b}[2J empty");
-        Failure::from(Error::from(tonic::Status::with_error_details(
-            code, "no", details,
-        )))
+        Failure::from(Error::from(tonic::Status::with_error_details(code, "no", details)))
     }
 
     #[test]
@@ -245,10 +232,7 @@ mod tests {
         ] {
             assert_eq!(refused(code, reason).exit, exit, "{code:?} {reason}");
         }
-        assert_eq!(
-            Failure::from(Error::from(tonic::Status::unavailable("gone"))).exit,
-            69
-        );
+        assert_eq!(Failure::from(Error::from(tonic::Status::unavailable("gone"))).exit, 69);
     }
 
     #[test]

@@ -91,10 +91,7 @@ pub(super) async fn follow(
     let job = match shown.job {
         Some(job) if end::is_terminal(job.state()) => job,
         _ if shown.reason() == LogEndReason::Deleted => {
-            return Err(Failure::new(
-                NO_SUCH_JOB,
-                format!("job {job_id} was deleted"),
-            ));
+            return Err(Failure::new(NO_SUCH_JOB, format!("job {job_id} was deleted")));
         }
         _ => ended(client, job_id, &mut stops).await?,
     };
@@ -123,11 +120,7 @@ async fn pass_on(
             Kind::End(end) => Some(end.clone()),
             Kind::Header(_) | Kind::Chunk(_) | Kind::Gap(_) | Kind::Heartbeat(_) => None,
         };
-        let piece = if json {
-            Some(as_json(kind)?)
-        } else {
-            as_output(kind)
-        };
+        let piece = if json { Some(as_json(kind)?) } else { as_output(kind) };
         if let Some(piece) = piece {
             let Some(place) = writer.place().await else {
                 return Ok(None);
@@ -143,11 +136,7 @@ async fn pass_on(
 
 /// The form in which output is asked for.
 pub(super) fn encoding(json: bool) -> LogEncoding {
-    if json {
-        LogEncoding::Text
-    } else {
-        LogEncoding::Bytes
-    }
+    if json { LogEncoding::Text } else { LogEncoding::Bytes }
 }
 
 /// Asks the job to stop, without waiting for the answer.
@@ -158,11 +147,7 @@ pub(super) fn cancel(client: &Client, job_id: &str) {
     }
     tokio::spawn(async move {
         let reason = "interrupted at the command line".to_owned();
-        let request = CancelRequest {
-            job_id,
-            reason,
-            grace_period: None,
-        };
+        let request = CancelRequest { job_id, reason, grace_period: None };
         report(client.cancel(request).await.err());
     });
 }
@@ -174,11 +159,7 @@ fn kill(client: &Client, job_id: &str) {
     }
     tokio::spawn(async move {
         let scope = KillScope::Tree.into();
-        let request = KillRequest {
-            job_id,
-            signal: signals::KILL,
-            scope,
-        };
+        let request = KillRequest { job_id, signal: signals::KILL, scope };
         report(client.kill(request).await.err());
     });
 }
@@ -186,9 +167,7 @@ fn kill(client: &Client, job_id: &str) {
 /// Says what went wrong, unless the job has ended by itself meanwhile.
 fn report(error: Option<crate::client::Error>) {
     let is_too_late = |error: &crate::client::Error| {
-        error
-            .refusal()
-            .is_some_and(|refusal| refusal.reason == "JOB_ENDED")
+        error.refusal().is_some_and(|refusal| refusal.reason == "JOB_ENDED")
     };
     if let Some(error) = error.filter(|error| !is_too_late(error)) {
         Failure::from(error).print(&mut std::io::stderr().lock());
@@ -230,10 +209,7 @@ fn as_output(kind: Kind) -> Option<(Sink, Bytes)> {
                 LogStream::Stderr => "standard error",
                 LogStream::Stdout | LogStream::Unspecified => "standard output",
             };
-            let (count, reason) = (
-                gap.to.saturating_sub(gap.from),
-                output::escaped(&gap.reason),
-            );
+            let (count, reason) = (gap.to.saturating_sub(gap.from), output::escaped(&gap.reason));
             let line = format!("jobwarden: {count} bytes of {stream} are missing ({reason})\n");
             Some((Sink::Stderr, Bytes::from(line)))
         }
@@ -269,10 +245,7 @@ mod tests {
             content: Some(Content::Data(Bytes::from_static(b"\x1b[1m\xff\r\n"))),
             ..LogChunk::default()
         });
-        assert_eq!(
-            as_output(chunk),
-            Some((Sink::Stderr, Bytes::from_static(b"\x1b[1m\xff\r\n")))
-        );
+        assert_eq!(as_output(chunk), Some((Sink::Stderr, Bytes::from_static(b"\x1b[1m\xff\r\n"))));
         let gap = LogGap {
             stream: LogStream::Stdout.into(),
             from: 2,
@@ -281,9 +254,6 @@ mod tests {
         };
         let (sink, line) = as_output(Kind::Gap(gap)).unwrap();
         assert_eq!(sink, Sink::Stderr);
-        assert_eq!(
-            line,
-            "jobwarden: 5 bytes of standard output are missing (disk_full)\n"
-        );
+        assert_eq!(line, "jobwarden: 5 bytes of standard output are missing (disk_full)\n");
     }
 }

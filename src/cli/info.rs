@@ -24,9 +24,7 @@ pub(super) async fn run(context: &Context, _command: InfoCommand) -> Outcome {
     if context.printer.json {
         context.printer.object("GetServerInfoResponse", &info)?;
     } else {
-        context
-            .printer
-            .table(&rows(&client.endpoint().to_string(), &info))?;
+        context.printer.table(&rows(&client.endpoint().to_string(), &info))?;
     }
     Ok(DONE)
 }
@@ -46,28 +44,19 @@ fn rows(endpoint: &str, info: &GetServerInfoResponse) -> Vec<Vec<Cell>> {
     for count in &info.counts {
         let suffix = if info.counts_complete { "" } else { " or more" };
         let name = show::state_name(count.state());
-        row(
-            name,
-            format!("{}{suffix}", count.count),
-            show::state_colour(count.state()),
-        );
+        row(name, format!("{}{suffix}", count.count), show::state_colour(count.state()));
     }
     if let Some(limits) = &info.limits {
         let span = |span: &Option<prost_types::Duration>| {
             let span = span.and_then(|span| Duration::try_from(span).ok());
-            span.map_or("none".to_owned(), |span| {
-                humantime::format_duration(span).to_string()
-            })
+            span.map_or("none".to_owned(), |span| humantime::format_duration(span).to_string())
         };
         for (name, value) in [
             ("running at most", limits.max_running_jobs.to_string()),
             ("queued at most", limits.max_queued_jobs.to_string()),
             ("streams at most", limits.max_streams.to_string()),
             ("stdin bytes at most", limits.max_stdin_bytes.to_string()),
-            (
-                "request bytes at most",
-                limits.max_request_bytes.to_string(),
-            ),
+            ("request bytes at most", limits.max_request_bytes.to_string()),
             ("wait at most", span(&limits.max_wait)),
             ("default timeout", span(&limits.default_timeout)),
         ] {

@@ -41,18 +41,12 @@ mod tests {
             job_id: "01".to_owned(),
             spec: Some(JobSpec {
                 argv: vec!["a\nb".to_owned()],
-                timeout: Some(prost_types::Duration {
-                    seconds: 1,
-                    nanos: 500_000_000,
-                }),
+                timeout: Some(prost_types::Duration { seconds: 1, nanos: 500_000_000 }),
                 ..Default::default()
             }),
             state: JobState::Succeeded.into(),
             revision: 7,
-            create_time: Some(prost_types::Timestamp {
-                seconds: 0,
-                nanos: 0,
-            }),
+            create_time: Some(prost_types::Timestamp { seconds: 0, nanos: 0 }),
             exit_status: Some(ExitStatus {
                 outcome: Some(Outcome::ExitCode(0)),
                 ..Default::default()
@@ -72,12 +66,7 @@ mod tests {
 
     #[test]
     fn every_message_that_is_printed_has_a_descriptor() {
-        for name in [
-            "Job",
-            "WatchEventsResponse",
-            "TailLogResponse",
-            "GetServerInfoResponse",
-        ] {
+        for name in ["Job", "WatchEventsResponse", "TailLogResponse", "GetServerInfoResponse"] {
             assert!(line(name, &Job::default()).is_ok(), "{name}");
         }
     }

@@ -36,13 +36,7 @@ pub(super) struct ListCommand {
     #[command(flatten)]
     filter: FilterFlags,
     /// List at most this many jobs
-    #[arg(
-        short = 'n',
-        long,
-        value_name = "N",
-        default_value_t = 50,
-        conflicts_with = "all"
-    )]
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 50, conflicts_with = "all")]
     limit: u32,
     /// List all jobs
     #[arg(short, long)]
@@ -87,19 +81,10 @@ pub(super) enum StateName {
 impl FilterFlags {
     /// The filter of a request, with these exact ids.
     pub(super) fn filter(self, job_ids: Vec<String>) -> JobFilter {
-        let FilterFlags {
-            state,
-            label,
-            owner,
-            since,
-            before,
-        } = self;
+        let FilterFlags { state, label, owner, since, before } = self;
         JobFilter {
             job_ids,
-            states: state
-                .into_iter()
-                .map(|name| state_of(name).into())
-                .collect(),
+            states: state.into_iter().map(|name| state_of(name).into()).collect(),
             labels: label.into_iter().collect(),
             created_after: since.map(Into::into),
             created_before: before.map(Into::into),
@@ -109,12 +94,7 @@ impl FilterFlags {
 }
 
 pub(super) async fn run(context: &Context, command: ListCommand) -> Outcome {
-    let ListCommand {
-        filter,
-        limit,
-        all,
-        quiet,
-    } = command;
+    let ListCommand { filter, limit, all, quiet } = command;
     let printer = context.printer;
     let client = context.connect().await?;
     let filter = filter.filter(Vec::new());
@@ -131,15 +111,9 @@ pub(super) async fn run(context: &Context, command: ListCommand) -> Outcome {
         let reply = client.list(request).await?;
         left = left.saturating_sub(u32::try_from(reply.jobs.len()).unwrap_or(u32::MAX));
         if printer.json {
-            reply
-                .jobs
-                .iter()
-                .try_for_each(|job| printer.object("Job", job))?;
+            reply.jobs.iter().try_for_each(|job| printer.object("Job", job))?;
         } else if quiet {
-            reply
-                .jobs
-                .iter()
-                .try_for_each(|job| output::line(&output::escaped(&job.job_id)))?;
+            reply.jobs.iter().try_for_each(|job| output::line(&output::escaped(&job.job_id)))?;
         } else {
             let heading = is_first.then(heading);
             let rows = reply.jobs.iter().map(row);
@@ -175,25 +149,16 @@ fn row(job: &Job) -> Vec<Cell> {
         name => name.to_owned(),
     };
     let width = output::columns().map_or(COMMAND_CHARACTERS, |columns| {
-        columns
-            .saturating_sub(OTHER_COLUMNS)
-            .max(COMMAND_CHARACTERS / 3)
+        columns.saturating_sub(OTHER_COLUMNS).max(COMMAND_CHARACTERS / 3)
     });
     let age = show::system_time(job.create_time.as_ref())
         .map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
     vec![
         Cell::plain(&job.job_id),
-        Cell::new(
-            show::state_name(job.state()),
-            show::state_colour(job.state()),
-        ),
+        Cell::new(show::state_name(job.state()), show::state_colour(job.state())),
         Cell::plain(end::exit_word(job)),
         Cell::plain(age.map(show::short_span).unwrap_or_default()),
-        Cell::plain(
-            show::run_time(job)
-                .map(show::short_span)
-                .unwrap_or_default(),
-        ),
+        Cell::plain(show::run_time(job).map(show::short_span).unwrap_or_default()),
         Cell::plain(output::shortened(&output::escaped(&what), width)),
     ]
 }

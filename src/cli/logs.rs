@@ -56,15 +56,7 @@ enum StreamName {
 
 pub(super) async fn run(context: &Context, command: LogsCommand) -> Outcome {
     let json = context.printer.json;
-    let LogsCommand {
-        job,
-        follow,
-        lines,
-        bytes,
-        since,
-        stream,
-        attempt,
-    } = command;
+    let LogsCommand { job, follow, lines, bytes, since, stream, attempt } = command;
     let start = match (lines, bytes, since) {
         (Some(lines), _, _) => Some(Start::LastLines(lines)),
         (None, Some(bytes), _) => Some(Start::LastBytes(bytes)),

@@ -81,22 +81,14 @@ enum Limit {
 }
 
 pub(super) async fn delete(context: &Context, command: DeleteCommand) -> Outcome {
-    let DeleteCommand {
-        jobs,
-        force,
-        allow_missing,
-    } = command;
+    let DeleteCommand { jobs, force, allow_missing } = command;
     let client = context.connect().await?;
     let mut first_failure = None;
     for job_id in jobs {
-        let request = DeleteRequest {
-            job_id: job_id.clone(),
-            force,
-            allow_missing,
-        };
+        let request = DeleteRequest { job_id: job_id.clone(), force, allow_missing };
         match client.delete(request).await {
             Ok(reply) if context.printer.json => {
-                context.printer.object("DeleteResponse", &reply)?
+                context.printer.object("DeleteResponse", &reply)?;
             }
             Ok(_) => output::line(&output::escaped(&format!("{job_id} is deleted")))?,
             Err(error) => keep_first(&mut first_failure, Failure::from(error).about(&job_id)),
@@ -106,17 +98,9 @@ pub(super) async fn delete(context: &Context, command: DeleteCommand) -> Outcome
 }
 
 pub(super) async fn labels(context: &Context, command: LabelsCommand) -> Outcome {
-    let LabelsCommand {
-        job: job_id,
-        set,
-        remove,
-    } = command;
+    let LabelsCommand { job: job_id, set, remove } = command;
     let client = context.connect().await?;
-    let request = UpdateLabelsRequest {
-        job_id,
-        set: set.into_iter().collect(),
-        remove,
-    };
+    let request = UpdateLabelsRequest { job_id, set: set.into_iter().collect(), remove };
     let job = client.update_labels(request).await?.job.unwrap_or_default();
     if context.printer.json {
         context.printer.object("Job", &job)?;
@@ -134,24 +118,15 @@ pub(super) async fn timeout(context: &Context, command: TimeoutCommand) -> Outco
     let TimeoutCommand { job: job_id, limit } = command;
     let client = context.connect().await?;
     let (change, line) = match limit {
-        Limit::None => (
-            Change::Clear(true),
-            format!("{job_id} has no time limit any more"),
-        ),
+        Limit::None => (Change::Clear(true), format!("{job_id} has no time limit any more")),
         Limit::FromNow(limit) => {
             let span = prost_types::Duration::try_from(limit)
                 .map_err(|_| Failure::usage("the time limit is too long"))?;
             let shown = humantime::format_duration(limit);
-            (
-                Change::Timeout(span),
-                format!("{job_id} ends in {shown} at the latest"),
-            )
+            (Change::Timeout(span), format!("{job_id} ends in {shown} at the latest"))
         }
     };
-    let request = UpdateTimeoutRequest {
-        job_id,
-        change: Some(change),
-    };
+    let request = UpdateTimeoutRequest { job_id, change: Some(change) };
     let reply = client.update_timeout(request).await?;
     show::changed(context.printer, reply.job, &line)?;
     Ok(DONE)

@@ -53,11 +53,7 @@ Exit codes: the job's own with --follow, --wait and `wait` (128+N for signal N);
 /// Runs commands as durable jobs.
 #[derive(Debug, Parser)]
 #[command(name = "jobwarden", version, about, after_help = EXAMPLES, max_term_width = 100)]
-#[command(
-    propagate_version = true,
-    infer_subcommands = false,
-    arg_required_else_help = true
-)]
+#[command(propagate_version = true, infer_subcommands = false, arg_required_else_help = true)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -70,20 +66,10 @@ struct Cli {
 struct Global {
     /// Talk to the service at unix:PATH or HOST:PORT [env: `JOBWARDEN_ENDPOINT`] [default: the
     /// socket of the task directory, where a service is started if none runs]
-    #[arg(
-        long,
-        global = true,
-        value_name = "ADDR",
-        help_heading = "Global options"
-    )]
+    #[arg(long, global = true, value_name = "ADDR", help_heading = "Global options")]
     endpoint: Option<String>,
     /// Use this task directory [env: `JOBWARDEN_ROOT`] [default: ~/.local/state/jobwarden]
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        help_heading = "Global options"
-    )]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Global options")]
     root: Option<String>,
     /// Print JSON (the proto mapping), one object a line
     #[arg(long, global = true, help_heading = "Global options")]
@@ -171,10 +157,7 @@ fn client_command(global: &Global, command: Command) -> Outcome {
         .build()
         .map_err(|error| Failure::internal(format!("cannot start: {error}")))?;
     let outcome = runtime.block_on(async {
-        let context = &Context {
-            global: global.clone(),
-            printer: Printer::new(global.json),
-        };
+        let context = &Context { global: global.clone(), printer: Printer::new(global.json) };
         match command {
             Command::Exec(command) => Box::pin(exec::run(context, *command)).await,
             Command::Status(command) => show::run(context, command).await,
@@ -236,9 +219,7 @@ mod tests {
         ] {
             let cli = Cli::try_parse_from(arguments).unwrap();
             assert!(!cli.global.json);
-            let Command::Exec(exec) = cli.command else {
-                panic!("exec is parsed")
-            };
+            let Command::Exec(exec) = cli.command else { panic!("exec is parsed") };
             assert_eq!(exec.spec.command, ["ls", "--json", "-l"]);
             assert!(exec.run.follow);
         }

@@ -42,10 +42,7 @@ pub(super) struct Cell {
 impl Cell {
     /// Holds `text`, escaped.
     pub(super) fn new(text: impl AsRef<str>, colour: Colour) -> Cell {
-        Cell {
-            text: escaped(text.as_ref()),
-            colour,
-        }
+        Cell { text: escaped(text.as_ref()), colour }
     }
 
     /// Holds `text`, escaped, in no colour.
@@ -56,10 +53,7 @@ impl Cell {
 
 impl Printer {
     pub(super) fn new(json: bool) -> Printer {
-        Printer {
-            json,
-            colours: !json && wants_colours(io::stdout().is_terminal()),
-        }
+        Printer { json, colours: !json && wants_colours(io::stdout().is_terminal()) }
     }
 
     /// Writes `message`, a `jobwarden.v1.<name>`, as JSON.
@@ -126,11 +120,7 @@ pub(super) fn shortened(text: &str, most: usize) -> String {
 
 /// The width of the terminal that the shell told us, if it did.
 pub(super) fn columns() -> Option<usize> {
-    env::var("COLUMNS")
-        .ok()?
-        .parse()
-        .ok()
-        .filter(|columns| *columns >= 40)
+    env::var("COLUMNS").ok()?.parse().ok().filter(|columns| *columns >= 40)
 }
 
 fn wants_colours(is_terminal: bool) -> bool {
@@ -147,15 +137,10 @@ fn aligned(rows: &[Vec<Cell>], colours: bool) -> Vec<String> {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width = |column: usize| {
         let cells = rows.iter().filter_map(|row| row.get(column));
-        cells
-            .map(|cell| cell.text.chars().count())
-            .max()
-            .unwrap_or(0)
+        cells.map(|cell| cell.text.chars().count()).max().unwrap_or(0)
     };
     let widths: Vec<usize> = (0..count).map(width).collect();
-    rows.iter()
-        .map(|row| aligned_row(row, &widths, colours))
-        .collect()
+    rows.iter().map(|row| aligned_row(row, &widths, colours)).collect()
 }
 
 fn aligned_row(row: &[Cell], widths: &[usize], colours: bool) -> String {
@@ -180,11 +165,7 @@ fn paint(text: &str, colour: Colour, colours: bool) -> String {
         Colour::Yellow => "33",
         Colour::Blue => "34",
     };
-    if colours {
-        format!("\u{1b}[{code}m{text}\u{1b}[0m")
-    } else {
-        text.to_owned()
-    }
+    if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
 }
 
 #[cfg(test)]
@@ -194,10 +175,7 @@ mod tests {
     #[test]
     fn text_from_elsewhere_cannot_steer_the_terminal() {
         assert_eq!(escaped("a\u{1b}[31mb\r\n\t"), "a\\u{1b}[31mb\\r\\n\\t");
-        assert_eq!(
-            escaped("\u{9b}1m\u{7f}\u{202e}"),
-            "\\u{9b}1m\\u{7f}\\u{202e}"
-        );
+        assert_eq!(escaped("\u{9b}1m\u{7f}\u{202e}"), "\\u{9b}1m\\u{7f}\\u{202e}");
         assert_eq!(escaped("grüße ✓"), "grüße ✓");
     }
 

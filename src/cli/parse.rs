@@ -17,9 +17,7 @@ pub(super) fn span(duration: Option<Duration>) -> Option<prost_types::Duration> 
 /// A time in RFC 3339, or how long ago it was.
 pub(super) fn time(text: &str) -> Result<SystemTime, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
-        return SystemTime::now()
-            .checked_sub(ago)
-            .ok_or_else(|| "is too long ago".to_owned());
+        return SystemTime::now().checked_sub(ago).ok_or_else(|| "is too long ago".to_owned());
     }
     humantime::parse_rfc3339_weak(text)
         .map_err(|_| "is neither a time (2031-05-01T12:00:00Z) nor a time ago (90m)".to_owned())
@@ -54,10 +52,7 @@ mod tests {
     #[test]
     fn a_time_is_given_as_such_or_as_time_ago() {
         let epoch = SystemTime::UNIX_EPOCH;
-        assert_eq!(
-            time("1970-01-01T00:00:01Z"),
-            Ok(epoch + Duration::from_secs(1))
-        );
+        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(epoch + Duration::from_secs(1)));
         assert!(time("5m").is_ok_and(|time| time < SystemTime::now()));
         assert!(time("yesterday").is_err());
     }

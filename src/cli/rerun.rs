@@ -35,12 +35,7 @@ pub(super) struct RerunCommand {
 }
 
 pub(super) async fn run(context: &Context, command: RerunCommand) -> Outcome {
-    let RerunCommand {
-        job: job_id,
-        run,
-        secret_env,
-        request_id,
-    } = command;
+    let RerunCommand { job: job_id, run, secret_env, request_id } = command;
     let request = RerunRequest {
         job_id,
         request_id: match request_id {

@@ -2,11 +2,14 @@
 
 use clap::Args;
 
-use crate::config::{Config, ConfigErrors, Effective, ServeFlags};
+use crate::{
+    config::{Config, ConfigErrors, Effective, ServeFlags},
+    server,
+};
 
 use super::{
     Global, Outcome,
-    failure::{DONE, Failure, INTERNAL},
+    failure::{DONE, Failure, INTERNAL, TRY_AGAIN},
     output,
 };
 
@@ -36,29 +39,31 @@ pub(super) struct ServeCommand {
 
 /// Runs the service until it is told to end.
 pub(super) fn run(global: &Global, command: ServeCommand) -> Outcome {
-    let ServeCommand {
-        flags,
-        print_config,
-        detach,
-    } = command;
-    let flags = ServeFlags {
-        root: global.root.clone(),
-        ..flags
-    };
+    let ServeCommand { flags, print_config, detach } = command;
+    let flags = ServeFlags { root: global.root.clone(), ..flags };
     let effective = Effective::load(&flags).map_err(|errors| from_mistakes(&errors))?;
     if print_config {
         output::line(effective.to_toml().trim_end())?;
         return Ok(DONE);
     }
-    run_server(effective.config, detach)
+    run_server(&effective.config, detach)
 }
 
-/// Hands over to the service. The only place that knows it.
-fn run_server(_config: Config, _detach: bool) -> Outcome {
-    Err(Failure::new(
-        INTERNAL,
-        "this build of jobwarden holds no service",
-    ))
+/// Hands over to the service.
+fn run_server(config: &Config, is_detached: bool) -> Outcome {
+    if is_detached {
+        server::detach();
+    }
+    server::run(config).map(|()| DONE).map_err(|error| {
+        let code = if error.is_taken() { TRY_AGAIN } else { INTERNAL };
+        let mut text = error.to_string();
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            text = format!("{text}: {cause}");
+            source = cause.source();
+        }
+        Failure::new(code, text)
+    })
 }
 
 fn from_mistakes(errors: &ConfigErrors) -> Failure {

@@ -31,11 +31,7 @@ pub(super) struct StatusCommand {
 pub(super) async fn run(context: &Context, command: StatusCommand) -> Outcome {
     let client = context.connect().await?;
     for (place, job_id) in command.jobs.into_iter().enumerate() {
-        let reply = client
-            .status(StatusRequest {
-                job_id: job_id.clone(),
-            })
-            .await;
+        let reply = client.status(StatusRequest { job_id: job_id.clone() }).await;
         let reply = reply.map_err(|error| Failure::from(error).about(&job_id))?;
         let job = reply.job.unwrap_or_default();
         if context.printer.json {
@@ -119,10 +115,7 @@ pub(super) fn short_span(span: Duration) -> String {
 
 fn rows(job: &Job) -> Vec<Vec<Cell>> {
     let spec = job.spec.clone().unwrap_or_default();
-    let mut rows = vec![vec![
-        Cell::plain("job"),
-        Cell::new(&job.job_id, Colour::Bold),
-    ]];
+    let mut rows = vec![vec![Cell::plain("job"), Cell::new(&job.job_id, Colour::Bold)]];
     let mut row = |name: &str, value: String| {
         if !value.is_empty() {
             rows.push(vec![Cell::plain(name), Cell::plain(value)]);
@@ -136,40 +129,16 @@ fn rows(job: &Job) -> Vec<Vec<Cell>> {
     row("created", time(job.create_time.as_ref()));
     row("started", time(job.start_time.as_ref()));
     row("ended", time(job.end_time.as_ref()));
-    row(
-        "run time",
-        run_time(job).map(short_span).unwrap_or_default(),
-    );
-    row(
-        "process",
-        if job.pid == 0 {
-            String::new()
-        } else {
-            job.pid.to_string()
-        },
-    );
-    row(
-        "attempt",
-        if job.attempt > 1 {
-            job.attempt.to_string()
-        } else {
-            String::new()
-        },
-    );
+    row("run time", run_time(job).map(short_span).unwrap_or_default());
+    row("process", if job.pid == 0 { String::new() } else { job.pid.to_string() });
+    row("attempt", if job.attempt > 1 { job.attempt.to_string() } else { String::new() });
     row("exit", end::exit_word(job));
     row("cause", cause(job));
     row("message", job.message.clone());
     row("launch", launch_error(job));
     row("cancel", cancel(job));
     for kill in &job.kills {
-        row(
-            "kill",
-            format!(
-                "{} {}",
-                time(kill.time.as_ref()),
-                signals::name(kill.signal)
-            ),
-        );
+        row("kill", format!("{} {}", time(kill.time.as_ref()), signals::name(kill.signal)));
     }
     for (name, info) in [("stdout", &job.stdout), ("stderr", &job.stderr)] {
         row(name, info.as_ref().map(output_line).unwrap_or_default());
@@ -199,10 +168,7 @@ fn cause(job: &Job) -> String {
         EndCause::Unspecified => String::new(),
         cause => {
             let name = cause.as_str_name();
-            name.strip_prefix("END_CAUSE_")
-                .unwrap_or(name)
-                .to_lowercase()
-                .replace('_', " ")
+            name.strip_prefix("END_CAUSE_").unwrap_or(name).to_lowercase().replace('_', " ")
         }
     }
 }
@@ -218,11 +184,7 @@ fn cancel(job: &Job) -> String {
     let Some(cancel) = &job.cancel else {
         return String::new();
     };
-    let who = cancel
-        .actor
-        .as_ref()
-        .map(|actor| actor.principal.as_str())
-        .unwrap_or_default();
+    let who = cancel.actor.as_ref().map(|actor| actor.principal.as_str()).unwrap_or_default();
     let mut line = time(cancel.time.as_ref());
     for (word, value) in [("by", who), ("because", cancel.reason.as_str())] {
         if !value.is_empty() {
@@ -237,8 +199,7 @@ fn usage(job: &Job) -> String {
         return String::new();
     };
     let span = |span: Option<&prost_types::Duration>| {
-        span.and_then(|span| Duration::try_from(*span).ok())
-            .unwrap_or_default()
+        span.and_then(|span| Duration::try_from(*span).ok()).unwrap_or_default()
     };
     format!(
         "{} user, {} system, {} KiB resident at most",
@@ -249,19 +210,15 @@ fn usage(job: &Job) -> String {
 }
 
 fn labels(job: &Job) -> String {
-    let mut pairs: Vec<String> = job
-        .labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
+    let mut pairs: Vec<String> =
+        job.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     pairs.sort();
     pairs.join(" ")
 }
 
 fn time(time: Option<&Timestamp>) -> String {
     let time = system_time(time).filter(|time| *time >= SystemTime::UNIX_EPOCH);
-    time.map(|time| humantime::format_rfc3339_millis(time).to_string())
-        .unwrap_or_default()
+    time.map(|time| humantime::format_rfc3339_millis(time).to_string()).unwrap_or_default()
 }
 
 fn quoted(word: &str) -> String {
@@ -280,25 +237,16 @@ mod tests {
     #[test]
     fn a_command_is_shown_as_one_could_type_it() {
         let argv = ["echo", "it's", "", "a=b"].map(str::to_owned).to_vec();
-        let spec = JobSpec {
-            argv,
-            ..Default::default()
-        };
+        let spec = JobSpec { argv, ..Default::default() };
         assert_eq!(command_line(&spec), r"echo 'it'\''s' '' a=b");
-        let spec = JobSpec {
-            shell: "ls | wc".to_owned(),
-            ..Default::default()
-        };
+        let spec = JobSpec { shell: "ls | wc".to_owned(), ..Default::default() };
         assert_eq!(command_line(&spec), "sh -c 'ls | wc'");
     }
 
     #[test]
     fn a_span_takes_two_units_at_most() {
         let short = |millis| short_span(Duration::from_millis(millis));
-        assert_eq!(
-            (short(250), short(12_340)),
-            ("0.25s".to_owned(), "12.3s".to_owned())
-        );
+        assert_eq!((short(250), short(12_340)), ("0.25s".to_owned(), "12.3s".to_owned()));
         assert_eq!(short(245_000), "4m05s");
         assert_eq!(short(12_000_000), "3h20m");
         assert_eq!(short(187_200_000), "2d04h");
@@ -306,26 +254,8 @@ mod tests {
 
     #[test]
     fn a_time_that_nobody_can_show_is_left_out() {
-        assert_eq!(
-            time(Some(&Timestamp {
-                seconds: i64::MIN,
-                nanos: 0
-            })),
-            ""
-        );
-        assert_eq!(
-            time(Some(&Timestamp {
-                seconds: -1,
-                nanos: 0
-            })),
-            ""
-        );
-        assert_eq!(
-            time(Some(&Timestamp {
-                seconds: 1,
-                nanos: 0
-            })),
-            "1970-01-01T00:00:01.000Z"
-        );
+        assert_eq!(time(Some(&Timestamp { seconds: i64::MIN, nanos: 0 })), "");
+        assert_eq!(time(Some(&Timestamp { seconds: -1, nanos: 0 })), "");
+        assert_eq!(time(Some(&Timestamp { seconds: 1, nanos: 0 })), "1970-01-01T00:00:01.000Z");
     }
 }

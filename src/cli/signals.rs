@@ -35,12 +35,7 @@ pub(super) fn number(text: &str) -> Option<i32> {
     }
     let named = NAMES.iter().zip(1..).find(|(known, _)| **known == name);
     let named = named.map(|(_, number)| number);
-    named.or_else(|| {
-        ALIASES
-            .iter()
-            .find(|(alias, _)| *alias == name)
-            .map(|(_, number)| *number)
-    })
+    named.or_else(|| ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, number)| *number))
 }
 
 /// The name of a signal, for example `SIGTERM`.
@@ -55,11 +50,7 @@ pub(super) fn name(number: i32) -> String {
 fn real_time(from: i32, rest: &str, sign: char, direction: i32) -> Option<i32> {
     let steps: i32 = match rest {
         "" => 0,
-        rest => rest
-            .strip_prefix(sign)?
-            .parse()
-            .ok()
-            .filter(|steps| (0..=30).contains(steps))?,
+        rest => rest.strip_prefix(sign)?.parse().ok().filter(|steps| (0..=30).contains(steps))?,
     };
     Some(from + direction * steps)
 }
@@ -77,9 +68,7 @@ mod tests {
         assert_eq!(number("SYS"), Some(31));
         assert_eq!(number("RTMIN+1"), Some(35));
         assert_eq!(number("SIGRTMAX-2"), Some(62));
-        for wrong in [
-            "", "0", "65", "-9", "SIG", "FOO", "RTMIN+31", "RTMIN-1", "RTMIN+x",
-        ] {
+        for wrong in ["", "0", "65", "-9", "SIG", "FOO", "RTMIN+31", "RTMIN-1", "RTMIN+x"] {
             assert_eq!(number(wrong), None, "{wrong}");
         }
         assert_eq!(name(9), "SIGKILL");

@@ -26,11 +26,7 @@ const SECRET_BYTES_MAX: u64 = 128 << 10;
 #[derive(Args, Debug, Default)]
 pub(super) struct SpecFlags {
     /// The program and its arguments; no shell is involved
-    #[arg(
-        trailing_var_arg = true,
-        required_unless_present = "shell",
-        value_name = "COMMAND"
-    )]
+    #[arg(trailing_var_arg = true, required_unless_present = "shell", value_name = "COMMAND")]
     pub(super) command: Vec<String>,
     /// Run this script with /bin/sh instead of a command
     #[arg(long, value_name = "SCRIPT", conflicts_with = "command")]
@@ -39,12 +35,7 @@ pub(super) struct SpecFlags {
     #[arg(long, value_name = "DIR", help_heading = "Surroundings")]
     cwd: Option<String>,
     /// Set a variable, or pass one on from here; may be repeated
-    #[arg(
-        short,
-        long,
-        value_name = "NAME[=VALUE]",
-        help_heading = "Surroundings"
-    )]
+    #[arg(short, long, value_name = "NAME[=VALUE]", help_heading = "Surroundings")]
     env: Vec<String>,
     /// Read variables from this file when the job starts; may be repeated
     #[arg(long, value_name = "FILE", help_heading = "Surroundings")]
@@ -59,12 +50,7 @@ pub(super) struct SpecFlags {
     #[arg(long, help_heading = "Surroundings")]
     stdin: bool,
     /// Give the job this file as standard input
-    #[arg(
-        long,
-        value_name = "FILE",
-        conflicts_with = "stdin",
-        help_heading = "Surroundings"
-    )]
+    #[arg(long, value_name = "FILE", conflicts_with = "stdin", help_heading = "Surroundings")]
     stdin_file: Option<String>,
     /// Write both streams to standard output, in their exact order
     #[arg(long, help_heading = "Surroundings")]
@@ -94,12 +80,7 @@ pub(super) struct SpecFlags {
     #[arg(long, value_name = "NAME", help_heading = "Record")]
     name: Option<String>,
     /// Start it before queued jobs with a lower number [default: 0]
-    #[arg(
-        long,
-        value_name = "N",
-        allow_negative_numbers = true,
-        help_heading = "Record"
-    )]
+    #[arg(long, value_name = "N", allow_negative_numbers = true, help_heading = "Record")]
     priority: Option<i32>,
     /// Delete it this long after its end
     #[arg(long, value_parser = parse::duration, value_name = "DURATION", help_heading = "Record")]
@@ -108,11 +89,8 @@ pub(super) struct SpecFlags {
 
 /// The spec that the flags describe, with what has to be read for it.
 pub(super) fn build(flags: SpecFlags) -> Result<JobSpec, Failure> {
-    let env_inheritance = if flags.inherit_env {
-        EnvInheritance::All
-    } else {
-        EnvInheritance::Unspecified
-    };
+    let env_inheritance =
+        if flags.inherit_env { EnvInheritance::All } else { EnvInheritance::Unspecified };
     let env_files: Result<_, Failure> = flags.env_file.iter().map(|file| absolute(file)).collect();
     Ok(JobSpec {
         argv: flags.command,
@@ -170,12 +148,12 @@ fn variables(given: &[String]) -> Result<HashMap<String, String>, Failure> {
 fn own_variable(flag: &str, name: &str) -> Result<(String, String), Failure> {
     match env::var(name) {
         Ok(value) => Ok((name.to_owned(), value)),
-        Err(env::VarError::NotPresent) => Err(Failure::usage(format!(
-            "{flag} {name}: there is no such variable here"
-        ))),
-        Err(env::VarError::NotUnicode(_)) => Err(Failure::usage(format!(
-            "{flag} {name}: its value is not UTF-8"
-        ))),
+        Err(env::VarError::NotPresent) => {
+            Err(Failure::usage(format!("{flag} {name}: there is no such variable here")))
+        }
+        Err(env::VarError::NotUnicode(_)) => {
+            Err(Failure::usage(format!("{flag} {name}: its value is not UTF-8")))
+        }
     }
 }
 
@@ -225,9 +203,7 @@ fn absolute(path: &str) -> Result<String, Failure> {
         path => std::path::absolute(Path::new(path)),
     };
     let path = path.map_err(|error| wrong(&error.to_string()))?;
-    path.into_os_string()
-        .into_string()
-        .map_err(|_| wrong("it is not UTF-8"))
+    path.into_os_string().into_string().map_err(|_| wrong("it is not UTF-8"))
 }
 
 #[cfg(test)]
@@ -250,10 +226,7 @@ mod tests {
     fn a_variable_is_set_or_passed_on() {
         let path = env::var("PATH").unwrap();
         let read = variables(&["A=b=c".to_owned(), "PATH".to_owned()]).unwrap();
-        assert_eq!(
-            (read["A"].as_str(), read["PATH"].as_str()),
-            ("b=c", path.as_str())
-        );
+        assert_eq!((read["A"].as_str(), read["PATH"].as_str()), ("b=c", path.as_str()));
     }
 
     #[test]

@@ -52,11 +52,8 @@ const LOG_TAIL_LINES_MAX: usize = 20;
 /// Starts a service for the task directory `root` and connects to it.
 pub(super) async fn start(root: &Path, verbose: bool) -> Result<Client, Failure> {
     let cannot = |what: &str, path: &Path, error: &io::Error| {
-        Failure::new(
-            UNAVAILABLE,
-            format!("cannot {what} {}: {error}", path.display()),
-        )
-        .hint("name another task directory with --root, or a running service with --endpoint")
+        Failure::new(UNAVAILABLE, format!("cannot {what} {}: {error}", path.display()))
+            .hint("name another task directory with --root, or a running service with --endpoint")
     };
     DirBuilder::new()
         .recursive(true)
@@ -78,10 +75,8 @@ pub(super) async fn start(root: &Path, verbose: bool) -> Result<Client, Failure>
         ));
     }
     let failed = |text: String| {
-        let mut failure = Failure::new(UNAVAILABLE, text).hint(format!(
-            "see {}, or run `jobwarden serve` in a terminal",
-            log_path.display()
-        ));
+        let mut failure = Failure::new(UNAVAILABLE, text)
+            .hint(format!("see {}, or run `jobwarden serve` in a terminal", log_path.display()));
         failure.details = log_tail(&log_path, log_begin);
         failure
     };
@@ -103,9 +98,7 @@ async fn ready(root: &Path, service: &mut Child) -> Result<Client, String> {
         }
         let ended = service.try_wait().ok().flatten();
         if let Some(status) = ended.filter(|status| !is_lost_race(*status)) {
-            return Err(format!(
-                "the service that was started ended at once ({status})"
-            ));
+            return Err(format!("the service that was started ended at once ({status})"));
         }
         if begin.elapsed() > READY_MAX {
             let limit = humantime::format_duration(READY_MAX);
@@ -150,10 +143,7 @@ fn spawn(program: &Path, root: &Path, log: File) -> io::Result<Child> {
         // Ctrl-C on this command is not meant for the service.
         .process_group(0);
     if let Some(file) = env::var_os("JOBWARDEN_CONFIG") {
-        command.env(
-            "JOBWARDEN_CONFIG",
-            std::path::absolute(PathBuf::from(file))?,
-        );
+        command.env("JOBWARDEN_CONFIG", std::path::absolute(PathBuf::from(file))?);
     }
     command.spawn()
 }
@@ -162,11 +152,7 @@ fn open_log(path: &Path) -> io::Result<File> {
     if fs::metadata(path).is_ok_and(|metadata| metadata.len() > LOG_BYTES_MAX) {
         fs::rename(path, path.with_extension("log.old"))?;
     }
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
 }
 
 /// The last lines that were written to the log after `begin`.
@@ -174,9 +160,7 @@ fn log_tail(path: &Path, begin: u64) -> Vec<String> {
     let read = || -> io::Result<Vec<u8>> {
         let mut log = File::open(path)?;
         let end = log.seek(SeekFrom::End(0))?;
-        log.seek(SeekFrom::Start(
-            begin.max(end.saturating_sub(LOG_TAIL_BYTES_MAX)),
-        ))?;
+        log.seek(SeekFrom::Start(begin.max(end.saturating_sub(LOG_TAIL_BYTES_MAX))))?;
         let mut tail = Vec::new();
         log.take(LOG_TAIL_BYTES_MAX).read_to_end(&mut tail)?;
         Ok(tail)
@@ -185,10 +169,7 @@ fn log_tail(path: &Path, begin: u64) -> Vec<String> {
     let tail = String::from_utf8_lossy(&tail);
     let lines: Vec<&str> = tail.lines().collect();
     let from = lines.len().saturating_sub(LOG_TAIL_LINES_MAX);
-    lines[from..]
-        .iter()
-        .map(|line| (*line).to_owned())
-        .collect()
+    lines[from..].iter().map(|line| (*line).to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -212,16 +193,10 @@ mod tests {
     fn only_the_last_lines_of_this_start_are_shown() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("service.log");
-        let lines = (0..30)
-            .map(|line| format!("line {line}"))
-            .collect::<Vec<_>>()
-            .join("\n");
+        let lines = (0..30).map(|line| format!("line {line}")).collect::<Vec<_>>().join("\n");
         fs::write(&path, format!("before\n{lines}")).unwrap();
         let tail = log_tail(&path, 7);
-        assert_eq!(
-            (tail.len(), tail[0].as_str()),
-            (LOG_TAIL_LINES_MAX, "line 10")
-        );
+        assert_eq!((tail.len(), tail[0].as_str()), (LOG_TAIL_LINES_MAX, "line 10"));
         assert_eq!(log_tail(&path, 7 + lines.len() as u64), [""; 0]);
         assert_eq!(log_tail(&folder.path().join("missing"), 0), [""; 0]);
     }

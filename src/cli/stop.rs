@@ -59,24 +59,12 @@ pub(super) struct CancelCommand {
 }
 
 pub(super) async fn kill(context: &Context, command: KillCommand) -> Outcome {
-    let KillCommand {
-        jobs,
-        signal,
-        leader,
-    } = command;
-    let scope = if leader {
-        KillScope::Leader
-    } else {
-        KillScope::Tree
-    };
+    let KillCommand { jobs, signal, leader } = command;
+    let scope = if leader { KillScope::Leader } else { KillScope::Tree };
     let client = context.connect().await?;
     let mut first_failure = None;
     for job_id in jobs {
-        let request = KillRequest {
-            job_id: job_id.clone(),
-            signal,
-            scope: scope.into(),
-        };
+        let request = KillRequest { job_id: job_id.clone(), signal, scope: scope.into() };
         match client.kill(request).await {
             Ok(reply) => {
                 let name = signals::name(signal);
@@ -94,11 +82,7 @@ pub(super) async fn kill(context: &Context, command: KillCommand) -> Outcome {
 }
 
 pub(super) async fn cancel(context: &Context, command: CancelCommand) -> Outcome {
-    let CancelCommand {
-        jobs,
-        reason,
-        grace,
-    } = command;
+    let CancelCommand { jobs, reason, grace } = command;
     let client = context.connect().await?;
     let mut first_failure = None;
     for job_id in jobs {

@@ -36,17 +36,9 @@ pub(super) struct WaitCommand {
 }
 
 pub(super) async fn run(context: &Context, command: WaitCommand) -> Outcome {
-    let WaitCommand {
-        jobs,
-        timeout,
-        started,
-    } = command;
+    let WaitCommand { jobs, timeout, started } = command;
     let printer = context.printer;
-    let until = if started {
-        WaitUntil::Started
-    } else {
-        WaitUntil::Terminal
-    };
+    let until = if started { WaitUntil::Started } else { WaitUntil::Terminal };
     let client = context.connect().await?;
     let begin = Instant::now();
     let mut code = DONE;
@@ -59,10 +51,7 @@ pub(super) async fn run(context: &Context, command: WaitCommand) -> Outcome {
         if printer.json {
             printer.object("Job", &job)?;
         } else {
-            let state = Cell::new(
-                show::state_name(job.state()),
-                show::state_colour(job.state()),
-            );
+            let state = Cell::new(show::state_name(job.state()), show::state_colour(job.state()));
             let exit = Cell::plain(end::exit_word(&job));
             printer.table(&[vec![Cell::plain(&job.job_id), state, exit]])?;
         }

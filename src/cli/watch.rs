@@ -47,24 +47,9 @@ pub(super) struct WatchCommand {
 }
 
 pub(super) async fn run(context: &Context, command: WatchCommand) -> Outcome {
-    let WatchCommand {
-        jobs,
-        filter,
-        new,
-        token,
-        resnapshot,
-        logs,
-    } = command;
-    let start = if new {
-        WatchStart::Now
-    } else {
-        WatchStart::Snapshot
-    };
-    let on_expired = if resnapshot {
-        OnExpired::Resnapshot
-    } else {
-        OnExpired::Fail
-    };
+    let WatchCommand { jobs, filter, new, token, resnapshot, logs } = command;
+    let start = if new { WatchStart::Now } else { WatchStart::Snapshot };
+    let on_expired = if resnapshot { OnExpired::Resnapshot } else { OnExpired::Fail };
     let client = context.connect().await?;
     let mut watch = client.watch(WatchEventsRequest {
         filter: Some(filter.filter(jobs)),
@@ -103,10 +88,7 @@ fn print(printer: Printer, message: WatchEventsResponse) -> Result<(), Failure> 
     match message.kind {
         Some(Kind::Event(event)) => output::line(&event_line(printer, &event)),
         Some(Kind::Reset(reset)) => {
-            output::note(&format!(
-                "history is gone, all jobs follow anew: {}",
-                reset.reason
-            ));
+            output::note(&format!("history is gone, all jobs follow anew: {}", reset.reason));
             Ok(())
         }
         Some(Kind::Bookmark(_) | Kind::Heartbeat(_)) | None => Ok(()),
@@ -119,17 +101,11 @@ fn event_line(printer: Printer, event: &JobEvent) -> String {
         .filter(|time| *time >= std::time::SystemTime::UNIX_EPOCH)
         .map(|time| humantime::format_rfc3339_seconds(time).to_string());
     let time = printer.painted(&time.unwrap_or_default(), Colour::Dim);
-    let mut line = format!(
-        "{time}  {:<9}  {}",
-        type_name(event.r#type()),
-        output::escaped(&job.job_id)
-    );
+    let mut line =
+        format!("{time}  {:<9}  {}", type_name(event.r#type()), output::escaped(&job.job_id));
     if job.state() != JobState::Unspecified {
         let state = show::state_name(job.state());
-        line = format!(
-            "{line}  {}",
-            printer.painted(state, show::state_colour(job.state()))
-        );
+        line = format!("{line}  {}", printer.painted(state, show::state_colour(job.state())));
     }
     let exit = end::exit_word(&job);
     if !exit.is_empty() {

@@ -114,23 +114,12 @@ mod tests {
         let (out, err) = (folder.path().join("out"), folder.path().join("err"));
         let writer = Writer::with(File::create(&out).unwrap(), File::create(&err).unwrap());
         for piece in 0..100_u8 {
-            let sink = if piece % 2 == 0 {
-                Sink::Stdout
-            } else {
-                Sink::Stderr
-            };
-            writer
-                .place()
-                .await
-                .unwrap()
-                .send((sink, Bytes::from(vec![piece, 0, b'\n'])));
+            let sink = if piece % 2 == 0 { Sink::Stdout } else { Sink::Stderr };
+            writer.place().await.unwrap().send((sink, Bytes::from(vec![piece, 0, b'\n'])));
         }
         writer.finish().await.unwrap();
         let expected = |first: u8| -> Vec<u8> {
-            (first..100)
-                .step_by(2)
-                .flat_map(|piece| [piece, 0, b'\n'])
-                .collect()
+            (first..100).step_by(2).flat_map(|piece| [piece, 0, b'\n']).collect()
         };
         assert_eq!(fs::read(out).unwrap(), expected(0));
         assert_eq!(fs::read(err).unwrap(), expected(1));

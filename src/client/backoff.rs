@@ -23,11 +23,7 @@ pub(super) struct Backoff {
 impl Backoff {
     /// Gives up when failures in a row have lasted for `total_max`.
     pub(super) fn new(total_max: Duration) -> Backoff {
-        Backoff {
-            total_max,
-            first_failure: None,
-            pause: PAUSE_MIN,
-        }
+        Backoff { total_max, first_failure: None, pause: PAUSE_MIN }
     }
 
     /// Something went well: the next failure is the first again.
@@ -43,10 +39,7 @@ impl Backoff {
             return Err(error);
         }
         // The service knows best when it will be back, but a wrong hint must not hold us for long.
-        let pause = error
-            .retry_after()
-            .unwrap_or_default()
-            .clamp(self.pause, PAUSE_MAX);
+        let pause = error.retry_after().unwrap_or_default().clamp(self.pause, PAUSE_MAX);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         sleep(pause).await;
         Ok(())

@@ -45,11 +45,9 @@ impl Endpoint {
                 endpoint.connect_with_connector(connector).await
             }
             Endpoint::Tcp(address) => {
-                tuned(transport::Endpoint::from_shared(format!(
-                    "http://{address}"
-                ))?)
-                .connect()
-                .await
+                tuned(transport::Endpoint::from_shared(format!("http://{address}"))?)
+                    .connect()
+                    .await
             }
         }
     }
@@ -60,9 +58,7 @@ impl FromStr for Endpoint {
 
     /// Takes `unix:PATH` or `HOST:PORT`.
     fn from_str(text: &str) -> Result<Endpoint, Error> {
-        let wrong = || Error::BadEndpoint {
-            text: text.to_owned(),
-        };
+        let wrong = || Error::BadEndpoint { text: text.to_owned() };
         if let Some(path) = text.strip_prefix("unix:") {
             if path.is_empty() || path.contains('\0') {
                 return Err(wrong());
@@ -71,9 +67,7 @@ impl FromStr for Endpoint {
         }
         let (host, port) = text.rsplit_once(':').ok_or_else(wrong)?;
         let is_port = port.parse::<u16>().is_ok_and(|port| port != 0);
-        let is_uri = format!("http://{text}")
-            .parse::<Uri>()
-            .is_ok_and(|uri| uri.path() == "/");
+        let is_uri = format!("http://{text}").parse::<Uri>().is_ok_and(|uri| uri.path() == "/");
         let is_bare_v6 = host.contains(':') && !host.starts_with('[');
         if host.is_empty() || !is_port || !is_uri || is_bare_v6 || text.contains('@') {
             return Err(wrong());
@@ -105,26 +99,13 @@ mod tests {
 
     #[test]
     fn an_endpoint_is_a_socket_or_a_host_and_port() {
-        for right in [
-            "unix:/run/a.sock",
-            "127.0.0.1:7420",
-            "[::1]:7420",
-            "build-7.example:80",
-        ] {
+        for right in ["unix:/run/a.sock", "127.0.0.1:7420", "[::1]:7420", "build-7.example:80"] {
             let endpoint: Endpoint = right.parse().unwrap();
             assert_eq!(endpoint.to_string(), right);
         }
-        for wrong in [
-            "",
-            "unix:",
-            "host",
-            "host:",
-            ":80",
-            "host:0",
-            "::1:80",
-            "http://a:80",
-            "a:80/b",
-        ] {
+        for wrong in
+            ["", "unix:", "host", "host:", ":80", "host:0", "::1:80", "http://a:80", "a:80/b"]
+        {
             assert!(wrong.parse::<Endpoint>().is_err(), "{wrong}");
         }
     }

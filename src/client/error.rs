@@ -107,45 +107,29 @@ impl From<Status> for Error {
         let is_local = error::Error::source(&status).is_some();
         let is_away = matches!(status.code(), Code::Unavailable | Code::Cancelled);
         if is_local || (is_away && info.is_none()) {
-            return Error::Interrupted {
-                source: Box::new(status),
-            };
+            return Error::Interrupted { source: Box::new(status) };
         }
-        let violations = status
-            .get_details_bad_request()
-            .map(|it| it.field_violations);
-        let preconditions = status
-            .get_details_precondition_failure()
-            .map(|it| it.violations);
+        let violations = status.get_details_bad_request().map(|it| it.field_violations);
+        let preconditions = status.get_details_precondition_failure().map(|it| it.violations);
         let field_faults = violations
             .unwrap_or_default()
             .into_iter()
-            .map(|it| FieldFault {
-                field: it.field,
-                description: it.description,
-            })
+            .map(|it| FieldFault { field: it.field, description: it.description })
             .chain(
                 preconditions
                     .unwrap_or_default()
                     .into_iter()
-                    .map(|it| FieldFault {
-                        field: it.subject,
-                        description: it.description,
-                    }),
+                    .map(|it| FieldFault { field: it.subject, description: it.description }),
             )
             .collect();
-        let (reason, metadata) = info
-            .map(|info| (info.reason, info.metadata))
-            .unwrap_or_default();
+        let (reason, metadata) = info.map(|info| (info.reason, info.metadata)).unwrap_or_default();
         Error::Refused(Box::new(Refusal {
             code: status.code(),
             message: status.message().to_owned(),
             reason,
             metadata: metadata.into_iter().collect(),
             field_faults,
-            retry_after: status
-                .get_details_retry_info()
-                .and_then(|retry| retry.retry_delay),
+            retry_after: status.get_details_retry_info().and_then(|retry| retry.retry_delay),
         }))
     }
 }
@@ -160,11 +144,7 @@ mod tests {
     fn a_refusal_keeps_its_reason_and_its_fields() {
         let mut details = ErrorDetails::new();
         details
-            .set_error_info(
-                "INVALID_SPEC",
-                "jobwarden.v1",
-                [("a".to_owned(), "b".to_owned())],
-            )
+            .set_error_info("INVALID_SPEC", "jobwarden.v1", [("a".to_owned(), "b".to_owned())])
             .add_bad_request_violation("spec.argv", "must not be empty")
             .set_retry_info(Some(Duration::from_secs(3)));
         let status =
@@ -181,10 +161,7 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_told_from_an_answer() {
-        let lost = [
-            Status::unavailable("x"),
-            Status::cancelled("operation was canceled"),
-        ];
+        let lost = [Status::unavailable("x"), Status::cancelled("operation was canceled")];
         for status in lost {
             assert!(matches!(Error::from(status), Error::Interrupted { .. }));
         }
@@ -194,11 +171,7 @@ mod tests {
         assert!(matches!(broken, Error::Interrupted { .. }));
         assert_eq!(broken.io_kind(), Some(io::ErrorKind::BrokenPipe));
         let mut details = ErrorDetails::new();
-        details.set_error_info(
-            "DRAINING",
-            "jobwarden.v1",
-            [("k".to_owned(), "v".to_owned())],
-        );
+        details.set_error_info("DRAINING", "jobwarden.v1", [("k".to_owned(), "v".to_owned())]);
         let draining = Status::with_error_details(Code::Unavailable, "draining", details);
         let draining = Error::from(draining);
         assert!(matches!(draining, Error::Refused(_)) && draining.is_passing());

@@ -84,9 +84,7 @@ impl LogFollower {
         match stream.message().await? {
             Some(message) => Ok(message),
             // A stream without an end was cut off, however politely.
-            None => Err(Error::from(tonic::Status::unavailable(
-                "the stream has no end",
-            ))),
+            None => Err(Error::from(tonic::Status::unavailable("the stream has no end"))),
         }
     }
 }
@@ -192,10 +190,7 @@ mod tests {
 
     #[test]
     fn before_the_header_the_first_request_is_repeated() {
-        let first = TailLogRequest {
-            start: Some(Start::LastLines(3)),
-            ..Default::default()
-        };
+        let first = TailLogRequest { start: Some(Start::LastLines(3)), ..Default::default() };
         assert_eq!(Place::default().resume(&first), first);
     }
 
@@ -211,25 +206,12 @@ mod tests {
         assert!(place.admit(header(100)).is_some());
         assert!(place.admit(chunk(LogStream::Stdout, 100, b"abc")).is_some());
         assert!(place.admit(chunk(LogStream::Stderr, 0, b"x")).is_some());
-        let gap = LogGap {
-            stream: LogStream::Stderr.into(),
-            from: 1,
-            to: 5,
-            reason: String::new(),
-        };
+        let gap =
+            LogGap { stream: LogStream::Stderr.into(), from: 1, to: 5, reason: String::new() };
         assert!(place.admit(message(Kind::Gap(gap))).is_some());
         let resumed = place.resume(&first);
-        assert_eq!(
-            resumed.start,
-            Some(Start::Offsets(LogOffsets {
-                stdout: 103,
-                stderr: 5
-            }))
-        );
-        assert_eq!(
-            (resumed.attempt, resumed.max_bytes, resumed.follow),
-            (2, 6, true)
-        );
+        assert_eq!(resumed.start, Some(Start::Offsets(LogOffsets { stdout: 103, stderr: 5 })));
+        assert_eq!((resumed.attempt, resumed.max_bytes, resumed.follow), (2, 6, true));
     }
 
     #[test]
@@ -238,10 +220,7 @@ mod tests {
         place.admit(header(0));
         place.admit(chunk(LogStream::Stdout, 0, b"abc"));
         assert_eq!(place.admit(header(3)), None);
-        assert_eq!(
-            place.admit(message(Kind::Heartbeat(Heartbeat::default()))),
-            None
-        );
+        assert_eq!(place.admit(message(Kind::Heartbeat(Heartbeat::default()))), None);
         assert_eq!(place.admit(chunk(LogStream::Stdout, 0, b"abc")), None);
         let Some(Kind::Chunk(rest)) = place.admit(chunk(LogStream::Stdout, 1, b"bcde")) else {
             panic!("the new part of a chunk is told");

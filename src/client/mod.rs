@@ -106,10 +106,7 @@ impl Client {
         if request.request_id.is_empty() {
             return into_reply(self.service.clone().exec(request).await);
         }
-        self.repeat(request, async |mut service, request| {
-            service.exec(request).await
-        })
-        .await
+        self.repeat(request, async |mut service, request| service.exec(request).await).await
     }
 
     /// Accepts a new job with the spec of an old one; repeated as [`Client::exec`] is.
@@ -117,10 +114,7 @@ impl Client {
         if request.request_id.is_empty() {
             return into_reply(self.service.clone().rerun(request).await);
         }
-        self.repeat(request, async |mut service, request| {
-            service.rerun(request).await
-        })
-        .await
+        self.repeat(request, async |mut service, request| service.rerun(request).await).await
     }
 
     /// Sends one signal. Never repeated: the signal might come twice.

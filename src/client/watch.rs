@@ -20,12 +20,7 @@ pub struct Watch {
 
 impl Watch {
     pub(super) fn new(client: Client, request: WatchEventsRequest) -> Watch {
-        Watch {
-            client,
-            request,
-            stream: None,
-            backoff: Backoff::new(AWAY_MAX),
-        }
+        Watch { client, request, stream: None, backoff: Backoff::new(AWAY_MAX) }
     }
 
     /// The next event, bookmark or reset. Heartbeats are not told.
@@ -69,9 +64,7 @@ impl Watch {
         };
         match stream.message().await? {
             Some(message) => Ok(message),
-            None => Err(Error::from(tonic::Status::unavailable(
-                "the stream was closed",
-            ))),
+            None => Err(Error::from(tonic::Status::unavailable("the stream was closed"))),
         }
     }
 }

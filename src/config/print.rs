@@ -31,22 +31,13 @@ impl Effective {
             log_filter,
             log_format,
         } = &self.config;
-        let listen = listen
-            .iter()
-            .map(|address| Value::String(address.to_string()))
-            .collect();
+        let listen = listen.iter().map(|address| Value::String(address.to_string())).collect();
         let lines: [(&'static str, Value); 16] = [
             ("root", text(root.display())),
             ("listen", Value::Array(listen)),
             ("durability", text(durability_name(*durability))),
-            (
-                "max_running_jobs",
-                Value::Integer(i64::from(*max_running_jobs)),
-            ),
-            (
-                "max_queued_jobs",
-                Value::Integer(i64::from(*max_queued_jobs)),
-            ),
+            ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
+            ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
             ("default_timeout", optional_duration(*default_timeout)),
             ("default_working_dir", text(default_working_dir.display())),
             (

@@ -43,16 +43,9 @@ impl<'a> Reader<'a> {
             match text.parse() {
                 Ok(table) => reader.table = table,
                 Err(error) => {
-                    let source = Source::File {
-                        path: path.clone(),
-                        key: String::new(),
-                    };
+                    let source = Source::File { path: path.clone(), key: String::new() };
                     let remedy = format!("must be TOML: {}", error.to_string().trim_end());
-                    reader.mistakes.push(Mistake {
-                        source,
-                        value: None,
-                        remedy,
-                    });
+                    reader.mistakes.push(Mistake { source, value: None, remedy });
                 }
             }
         }
@@ -96,11 +89,7 @@ impl<'a> Reader<'a> {
                 Ok(value) => values.push(value),
                 Err(remedy) => {
                     let value = Some(text.clone());
-                    self.mistakes.push(Mistake {
-                        source: source.clone(),
-                        value,
-                        remedy,
-                    });
+                    self.mistakes.push(Mistake { source: source.clone(), value, remedy });
                 }
             }
         }
@@ -116,26 +105,13 @@ impl<'a> Reader<'a> {
     /// Notes something that is wrong with more than one value.
     pub(super) fn mistake(&mut self, key: &'static str, value: Option<String>, remedy: String) {
         let source = self.source(key);
-        self.mistakes.push(Mistake {
-            source,
-            value,
-            remedy,
-        });
+        self.mistakes.push(Mistake { source, value, remedy });
     }
 
     /// Adds keys of the file that nobody asked for and gives back all that was found out.
     pub(super) fn finish(mut self) -> (BTreeMap<&'static str, Source>, Vec<Mistake>) {
-        let path = self
-            .inputs
-            .file
-            .as_ref()
-            .map(|file| file.path.clone())
-            .unwrap_or_default();
-        for key in self
-            .table
-            .keys()
-            .filter(|key| !self.known.contains(&key.as_str()))
-        {
+        let path = self.inputs.file.as_ref().map(|file| file.path.clone()).unwrap_or_default();
+        for key in self.table.keys().filter(|key| !self.known.contains(&key.as_str())) {
             self.mistakes.push(unknown_key(&path, key, &self.known));
         }
         (self.sources, self.mistakes)
@@ -145,10 +121,7 @@ impl<'a> Reader<'a> {
     fn look_up(&self, key: &'static str) -> Result<(Source, Vec<String>), Mistake> {
         let flags = self.inputs.flags.values(key);
         if !flags.is_empty() {
-            return Ok((
-                Source::Flag(format!("--{}", key.replace('_', "-"))),
-                flags.to_vec(),
-            ));
+            return Ok((Source::Flag(format!("--{}", key.replace('_', "-"))), flags.to_vec()));
         }
         let variable = format!("JOBWARDEN_{}", key.to_ascii_uppercase());
         if let Some(value) = self.inputs.environment.get(&variable) {
@@ -157,10 +130,7 @@ impl<'a> Reader<'a> {
         let (Some(value), Some(file)) = (self.table.get(key), &self.inputs.file) else {
             return Ok((Source::Default, Vec::new()));
         };
-        let source = Source::File {
-            path: file.path.clone(),
-            key: key.to_owned(),
-        };
+        let source = Source::File { path: file.path.clone(), key: key.to_owned() };
         match texts_of_value(key, value) {
             Some(texts) => Ok((source, texts)),
             None => Err(Mistake {
@@ -177,10 +147,7 @@ const LIST: &str = "listen";
 
 fn texts_of_variable(key: &str, value: &str) -> Vec<String> {
     if key == LIST {
-        return value
-            .split(',')
-            .map(|part| part.trim().to_owned())
-            .collect();
+        return value.split(',').map(|part| part.trim().to_owned()).collect();
     }
     vec![value.to_owned()]
 }
@@ -220,15 +187,8 @@ fn unknown_key(path: &Path, key: &str, known: &[&'static str]) -> Mistake {
         Some((_, candidate)) => format!("is not a setting; did you mean {candidate}?"),
         None => format!("is not a setting; known are {}", known.join(", ")),
     };
-    let source = Source::File {
-        path: PathBuf::from(path),
-        key: key.to_owned(),
-    };
-    Mistake {
-        source,
-        value: None,
-        remedy,
-    }
+    let source = Source::File { path: PathBuf::from(path), key: key.to_owned() };
+    Mistake { source, value: None, remedy }
 }
 
 /// How many letters must be put in, taken out or replaced to get from one word to the other.

@@ -67,12 +67,7 @@ impl Effective {
             Ok(file) => (file, None),
             Err(mistake) => (None, Some(mistake)),
         };
-        let inputs = Inputs {
-            flags,
-            environment: &environment,
-            file,
-            machine: &machine,
-        };
+        let inputs = Inputs { flags, environment: &environment, file, machine: &machine };
         let resolved = Effective::resolve(&inputs);
         let Some(mistake) = unreadable else {
             return resolved;
@@ -88,27 +83,20 @@ impl Effective {
     pub fn resolve(inputs: &Inputs<'_>) -> Result<Effective, ConfigErrors> {
         let mut reader = Reader::new(inputs);
         let home = default_root(inputs.environment, inputs.machine.home.as_deref());
-        let root = reader.one("root", home, |given| {
-            values::path(given.text, given.base).map(Some)
-        });
+        let root = reader.one("root", home, |given| values::path(given.text, given.base).map(Some));
         if root.is_none() && reader.source("root") == Source::Default {
             let remedy = "there is no home directory; name the task directory with --root DIR";
             reader.mistake("root", None, remedy.to_owned());
         }
         let root = root.unwrap_or_default();
         let listen = listen(&mut reader, &root);
-        let working_dir = inputs
-            .machine
-            .home
-            .clone()
-            .unwrap_or_else(|| PathBuf::from("/"));
+        let working_dir = inputs.machine.home.clone().unwrap_or_else(|| PathBuf::from("/"));
         let running = default_running_jobs(inputs.machine);
         let config = Config {
             root,
             listen,
-            durability: reader.one("durability", Durability::Power, |it| {
-                values::durability(it.text)
-            }),
+            durability: reader
+                .one("durability", Durability::Power, |it| values::durability(it.text)),
             max_running_jobs: number(&mut reader, "max_running_jobs", running, 100_000),
             max_queued_jobs: number(&mut reader, "max_queued_jobs", 100_000, 10_000_000),
             default_timeout: optional_duration(
@@ -116,15 +104,11 @@ impl Effective {
                 "default_timeout",
                 Duration::from_millis(1),
             ),
-            default_working_dir: reader.one("default_working_dir", working_dir, |it| {
-                values::path(it.text, it.base)
-            }),
-            max_stdin_bytes: reader.one("max_stdin_bytes", 1 << 20, |it| {
-                values::bytes(it.text, STDIN_BYTES_MAX)
-            }),
-            max_wait: reader.one("max_wait", HOUR, |it| {
-                values::duration(it.text, &(SECOND..=DAY))
-            }),
+            default_working_dir: reader
+                .one("default_working_dir", working_dir, |it| values::path(it.text, it.base)),
+            max_stdin_bytes: reader
+                .one("max_stdin_bytes", 1 << 20, |it| values::bytes(it.text, STDIN_BYTES_MAX)),
+            max_wait: reader.one("max_wait", HOUR, |it| values::duration(it.text, &(SECOND..=DAY))),
             max_streams: number(&mut reader, "max_streams", 4096, 1_000_000),
             drain_limit: reader.one("drain_limit", 10 * SECOND, |it| {
                 values::duration(it.text, &(Duration::ZERO..=HOUR))
@@ -132,12 +116,9 @@ impl Effective {
             idle_shutdown: optional_duration(&mut reader, "idle_shutdown", SECOND),
             retention: optional_duration(&mut reader, "retention", SECOND),
             cgroup: reader.one("cgroup", CgroupUse::Auto, |it| values::cgroup(it.text)),
-            log_filter: reader.one("log_filter", "info".to_owned(), |it| {
-                values::log_filter(it.text)
-            }),
-            log_format: reader.one("log_format", LogFormat::Auto, |it| {
-                values::log_format(it.text)
-            }),
+            log_filter: reader
+                .one("log_filter", "info".to_owned(), |it| values::log_filter(it.text)),
+            log_format: reader.one("log_format", LogFormat::Auto, |it| values::log_format(it.text)),
         };
         let (sources, mistakes) = reader.finish();
         if mistakes.is_empty() {
@@ -169,9 +150,8 @@ pub fn default_socket(root: &Path) -> PathBuf {
 }
 
 fn listen(reader: &mut Reader<'_>, root: &Path) -> Vec<ListenAddress> {
-    let mut addresses = reader.many("listen", |given| {
-        values::listen_address(given.text, given.base)
-    });
+    let mut addresses =
+        reader.many("listen", |given| values::listen_address(given.text, given.base));
     let mut seen = Vec::new();
     for address in &addresses {
         if seen.contains(&address) {
@@ -190,9 +170,7 @@ fn listen(reader: &mut Reader<'_>, root: &Path) -> Vec<ListenAddress> {
 }
 
 fn number(reader: &mut Reader<'_>, key: &'static str, default: u32, most: u32) -> u32 {
-    reader.one(key, default, |given| {
-        values::number(given.text, &(1..=most))
-    })
+    reader.one(key, default, |given| values::number(given.text, &(1..=most)))
 }
 
 fn optional_duration(
@@ -200,18 +178,14 @@ fn optional_duration(
     key: &'static str,
     least: Duration,
 ) -> Option<Duration> {
-    reader.one(key, None, |given| {
-        values::duration_or_none(given.text, &(least..=TEN_YEARS))
-    })
+    reader.one(key, None, |given| values::duration_or_none(given.text, &(least..=TEN_YEARS)))
 }
 
 fn default_running_jobs(machine: &MachineFacts) -> u32 {
-    let by_memory = machine
-        .memory_bytes
-        .map_or(16, |bytes| bytes / MEMORY_BYTES_PER_JOB);
-    let by_files = machine.open_files_max.map_or(u64::MAX, |most| {
-        most.saturating_sub(OPEN_FILES_RESERVED) / OPEN_FILES_PER_JOB
-    });
+    let by_memory = machine.memory_bytes.map_or(16, |bytes| bytes / MEMORY_BYTES_PER_JOB);
+    let by_files = machine
+        .open_files_max
+        .map_or(u64::MAX, |most| most.saturating_sub(OPEN_FILES_RESERVED) / OPEN_FILES_PER_JOB);
     let jobs = by_memory.clamp(16, 1024).min(by_files).max(1);
     u32::try_from(jobs).unwrap_or(1024)
 }
@@ -220,10 +194,7 @@ fn default_running_jobs(machine: &MachineFacts) -> u32 {
 fn environment() -> BTreeMap<String, String> {
     env::vars_os()
         .map(|(name, value)| {
-            (
-                name.to_string_lossy().into_owned(),
-                value.to_string_lossy().into_owned(),
-            )
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
         })
         .filter(|(name, _)| name.starts_with("JOBWARDEN_") || name.starts_with("XDG_"))
         .collect()
@@ -237,21 +208,14 @@ fn read_file(
 ) -> Result<Option<ConfigFile>, Mistake> {
     let variable = environment.get("JOBWARDEN_CONFIG");
     let (source, path) = match (&flags.config, variable) {
-        (Some(text), _) => (
-            Source::Flag("--config".to_owned()),
-            Some(PathBuf::from(text)),
-        ),
-        (None, Some(text)) => (
-            Source::Environment("JOBWARDEN_CONFIG".to_owned()),
-            Some(PathBuf::from(text)),
-        ),
+        (Some(text), _) => (Source::Flag("--config".to_owned()), Some(PathBuf::from(text))),
+        (None, Some(text)) => {
+            (Source::Environment("JOBWARDEN_CONFIG".to_owned()), Some(PathBuf::from(text)))
+        }
         (None, None) => {
             let base = absolute_variable(environment, "XDG_CONFIG_HOME")
                 .or_else(|| machine.home.as_ref().map(|home| home.join(".config")));
-            (
-                Source::Default,
-                base.map(|base| base.join("jobwarden/config.toml")),
-            )
+            (Source::Default, base.map(|base| base.join("jobwarden/config.toml")))
         }
     };
     let Some(path) = path else { return Ok(None) };
@@ -262,26 +226,16 @@ fn read_file(
         }
         Err(error) => {
             let source = match source {
-                Source::Default => Source::File {
-                    path: path.clone(),
-                    key: String::new(),
-                },
+                Source::Default => Source::File { path: path.clone(), key: String::new() },
                 named => named,
             };
             let value = Some(path.display().to_string());
             let remedy = format!("must name a file that can be read: {error}");
-            Err(Mistake {
-                source,
-                value,
-                remedy,
-            })
+            Err(Mistake { source, value, remedy })
         }
     }
 }
 
 fn absolute_variable(environment: &BTreeMap<String, String>, name: &str) -> Option<PathBuf> {
-    environment
-        .get(name)
-        .map(PathBuf::from)
-        .filter(|path| path.is_absolute())
+    environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
 }

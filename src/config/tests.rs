@@ -21,34 +21,20 @@ fn resolve(
     variables: &[(&str, &str)],
     file: Option<&str>,
 ) -> Result<Effective, ConfigErrors> {
-    let environment: BTreeMap<_, _> = variables
-        .iter()
-        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
-        .collect();
-    let file = file.map(|text| ConfigFile {
-        path: PathBuf::from("/etc/jw.toml"),
-        text: text.to_owned(),
-    });
-    Effective::resolve(&Inputs {
-        flags,
-        environment: &environment,
-        file,
-        machine: &machine(),
-    })
+    let environment: BTreeMap<_, _> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let file =
+        file.map(|text| ConfigFile { path: PathBuf::from("/etc/jw.toml"), text: text.to_owned() });
+    Effective::resolve(&Inputs { flags, environment: &environment, file, machine: &machine() })
 }
 
 #[test]
 fn without_any_source_the_documented_defaults_hold() {
     let config = resolve(&ServeFlags::default(), &[], None).unwrap().config;
-    assert_eq!(
-        config.root,
-        PathBuf::from("/home/ada/.local/state/jobwarden")
-    );
+    assert_eq!(config.root, PathBuf::from("/home/ada/.local/state/jobwarden"));
     assert_eq!(
         config.listen,
-        [ListenAddress::Unix(
-            "/home/ada/.local/state/jobwarden/jobwarden.sock".into()
-        )]
+        [ListenAddress::Unix("/home/ada/.local/state/jobwarden/jobwarden.sock".into())]
     );
     assert_eq!(config.durability, Durability::Power);
     assert_eq!(config.max_running_jobs, 512);
@@ -62,28 +48,12 @@ fn without_any_source_the_documented_defaults_hold() {
 #[test]
 fn a_flag_wins_over_the_environment_and_that_over_the_file() {
     let file = Some("max_streams = 1\nmax_queued_jobs = 1\nmax_running_jobs = 1\n");
-    let variables = [
-        ("JOBWARDEN_MAX_STREAMS", "2"),
-        ("JOBWARDEN_MAX_QUEUED_JOBS", "2"),
-    ];
-    let flags = ServeFlags {
-        max_streams: Some("3".to_owned()),
-        ..ServeFlags::default()
-    };
+    let variables = [("JOBWARDEN_MAX_STREAMS", "2"), ("JOBWARDEN_MAX_QUEUED_JOBS", "2")];
+    let flags = ServeFlags { max_streams: Some("3".to_owned()), ..ServeFlags::default() };
     let effective = resolve(&flags, &variables, file).unwrap();
     let config = &effective.config;
-    assert_eq!(
-        (
-            config.max_streams,
-            config.max_queued_jobs,
-            config.max_running_jobs
-        ),
-        (3, 2, 1)
-    );
-    assert_eq!(
-        effective.sources["max_streams"],
-        Source::Flag("--max-streams".to_owned())
-    );
+    assert_eq!((config.max_streams, config.max_queued_jobs, config.max_running_jobs), (3, 2, 1));
+    assert_eq!(effective.sources["max_streams"], Source::Flag("--max-streams".to_owned()));
 }
 
 #[test]
@@ -94,11 +64,7 @@ fn every_mistake_is_reported_at_once_with_its_source() {
         ..ServeFlags::default()
     };
     let errors = resolve(&flags, &[("JOBWARDEN_DURABILITY", "eternal")], file).unwrap_err();
-    let sources: Vec<String> = errors
-        .mistakes
-        .iter()
-        .map(|it| it.source.to_string())
-        .collect();
+    let sources: Vec<String> = errors.mistakes.iter().map(|it| it.source.to_string()).collect();
     assert_eq!(
         sources,
         [
@@ -119,26 +85,16 @@ fn every_mistake_is_reported_at_once_with_its_source() {
 
 #[test]
 fn a_file_that_is_no_toml_does_not_hide_other_mistakes() {
-    let errors = resolve(
-        &ServeFlags::default(),
-        &[("JOBWARDEN_CGROUP", "x")],
-        Some("a = = 1"),
-    )
-    .unwrap_err();
+    let errors =
+        resolve(&ServeFlags::default(), &[("JOBWARDEN_CGROUP", "x")], Some("a = = 1")).unwrap_err();
     assert_eq!(errors.mistakes.len(), 2, "{errors}");
     assert!(errors.mistakes[0].remedy.contains("line 1"), "{errors}");
 }
 
 #[test]
 fn relative_paths_start_from_the_callers_directory_but_not_in_the_file() {
-    let flags = ServeFlags {
-        root: Some("state".to_owned()),
-        ..ServeFlags::default()
-    };
-    assert_eq!(
-        resolve(&flags, &[], None).unwrap().config.root,
-        PathBuf::from("/work/state")
-    );
+    let flags = ServeFlags { root: Some("state".to_owned()), ..ServeFlags::default() };
+    assert_eq!(resolve(&flags, &[], None).unwrap().config.root, PathBuf::from("/work/state"));
     let errors = resolve(&ServeFlags::default(), &[], Some("root = \"state\"")).unwrap_err();
     assert_eq!(errors.mistakes[0].remedy, "must be an absolute path");
 }
@@ -146,15 +102,9 @@ fn relative_paths_start_from_the_callers_directory_but_not_in_the_file() {
 #[test]
 fn a_root_too_deep_for_a_socket_is_refused_unless_another_address_is_given() {
     let deep = format!("/{}", "d".repeat(100));
-    let mut flags = ServeFlags {
-        root: Some(deep),
-        ..ServeFlags::default()
-    };
+    let mut flags = ServeFlags { root: Some(deep), ..ServeFlags::default() };
     let errors = resolve(&flags, &[], None).unwrap_err();
-    assert!(
-        errors.mistakes[0].remedy.contains("shorter unix:PATH"),
-        "{errors}"
-    );
+    assert!(errors.mistakes[0].remedy.contains("shorter unix:PATH"), "{errors}");
     flags.listen = vec!["unix:/run/jw.sock".to_owned()];
     assert!(resolve(&flags, &[], None).is_ok());
 }
@@ -168,10 +118,7 @@ fn the_printed_settings_give_the_same_settings_again() {
     };
     let effective = resolve(&flags, &[("JOBWARDEN_MAX_WAIT", "90s")], None).unwrap();
     let toml = effective.to_toml();
-    assert!(
-        toml.contains("# JOBWARDEN_MAX_WAIT\nmax_wait = \"1m 30s\"\n"),
-        "{toml}"
-    );
+    assert!(toml.contains("# JOBWARDEN_MAX_WAIT\nmax_wait = \"1m 30s\"\n"), "{toml}");
     assert!(toml.contains("# default\nmax_streams = 4096\n"), "{toml}");
     let again = resolve(&ServeFlags::default(), &[], Some(&toml)).unwrap();
     assert_eq!(again.config, effective.config);
@@ -180,11 +127,7 @@ fn the_printed_settings_give_the_same_settings_again() {
 #[test]
 fn the_default_number_of_jobs_follows_memory_and_open_files() {
     let jobs = |memory_bytes, open_files_max| {
-        let machine = MachineFacts {
-            memory_bytes,
-            open_files_max,
-            ..machine()
-        };
+        let machine = MachineFacts { memory_bytes, open_files_max, ..machine() };
         let inputs = Inputs {
             flags: &ServeFlags::default(),
             environment: &BTreeMap::new(),

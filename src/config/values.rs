@@ -20,43 +20,21 @@ const LOG_FILTER_BYTES_MAX: usize = 4096;
 
 /// A whole number within `bounds`. Underscores may group the digits.
 pub(super) fn number(text: &str, bounds: &RangeInclusive<u32>) -> Result<u32, String> {
-    let wrong = || {
-        format!(
-            "must be a whole number from {} to {}",
-            bounds.start(),
-            bounds.end()
-        )
-    };
+    let wrong = || format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
     let number = text.replace('_', "").parse().map_err(|_| wrong())?;
-    if bounds.contains(&number) {
-        Ok(number)
-    } else {
-        Err(wrong())
-    }
+    if bounds.contains(&number) { Ok(number) } else { Err(wrong()) }
 }
 
 /// A number of bytes up to `most`, plain or with `KiB`, `MiB` or `GiB`.
 pub(super) fn bytes(text: &str, most: u64) -> Result<u64, String> {
     let wrong = || format!("must be a number of bytes from 0 to {most}, for example 65536 or 1MiB");
-    let units = [
-        ("KiB", 1 << 10),
-        ("MiB", 1 << 20),
-        ("GiB", 1 << 30),
-        ("", 1),
-    ];
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
     let (digits, unit): (&str, u64) = units
         .iter()
         .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
         .ok_or_else(wrong)?;
-    let count: u64 = digits
-        .trim_end()
-        .replace('_', "")
-        .parse()
-        .map_err(|_| wrong())?;
-    count
-        .checked_mul(unit)
-        .filter(|bytes| *bytes <= most)
-        .ok_or_else(wrong)
+    let count: u64 = digits.trim_end().replace('_', "").parse().map_err(|_| wrong())?;
+    count.checked_mul(unit).filter(|bytes| *bytes <= most).ok_or_else(wrong)
 }
 
 /// A span of time within `bounds`, such as `90s`, `1h 30m` or `2days`.
@@ -69,11 +47,7 @@ pub(super) fn duration(text: &str, bounds: &RangeInclusive<Duration>) -> Result<
         format!("must be a duration from {least} to {most} with its unit, for example \"10s\"")
     };
     let duration = humantime::parse_duration(text).map_err(|_| wrong())?;
-    if bounds.contains(&duration) {
-        Ok(duration)
-    } else {
-        Err(wrong())
-    }
+    if bounds.contains(&duration) { Ok(duration) } else { Err(wrong()) }
 }
 
 /// A span of time within `bounds`, or `none`.
@@ -84,9 +58,7 @@ pub(super) fn duration_or_none(
     if text == "none" {
         return Ok(None);
     }
-    duration(text, bounds)
-        .map(Some)
-        .map_err(|remedy| format!("{remedy}, or \"none\""))
+    duration(text, bounds).map(Some).map_err(|remedy| format!("{remedy}, or \"none\""))
 }
 
 /// An absolute path. A relative one starts from `base`, where there is one.
@@ -208,14 +180,8 @@ mod tests {
         assert!(listens("[::1]:7420").is_ok());
         assert!(listens("localhost:7420").is_ok());
         assert!(listens("unix:/run/jobwarden.sock").is_ok());
-        for wrong in [
-            "0.0.0.0:1",
-            "[::]:1",
-            "192.0.2.1:1",
-            "example.org:1",
-            "127.0.0.1",
-            "unix:x",
-        ] {
+        for wrong in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "example.org:1", "127.0.0.1", "unix:x"]
+        {
             assert!(listens(wrong).is_err(), "{wrong}");
         }
         assert!(listens(&format!("unix:/{}", "x".repeat(106))).is_ok());
