@@ -34,6 +34,7 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Launch {
     layout: Layout,
+    use_groups: bool,
     running: Mutex<Option<Running>>,
     is_stopping: AtomicBool,
 }
@@ -45,11 +46,12 @@ struct Running {
 }
 
 impl Launch {
-    /// Starts a launcher for the store at `root`.
-    pub fn start(root: &Path) -> io::Result<Self> {
+    /// Starts a launcher for the store at `root`; with `use_groups` jobs get control groups
+    /// where the host lets us make them.
+    pub fn start(root: &Path, use_groups: bool) -> io::Result<Self> {
         let layout = Layout::new(root);
-        let running = Mutex::new(Some(spawn(&layout)?));
-        Ok(Self { layout, running, is_stopping: AtomicBool::new(false) })
+        let running = Mutex::new(Some(spawn(&layout, use_groups)?));
+        Ok(Self { layout, use_groups, running, is_stopping: AtomicBool::new(false) })
     }
 
     /// Asks for a supervisor for a queued job.
@@ -110,7 +112,7 @@ impl Launch {
             let _ = dead.process.wait();
             tracing::warn!("the launcher has died; another is started");
         }
-        match spawn(&self.layout) {
+        match spawn(&self.layout, self.use_groups) {
             Ok(started) => *running = Some(started),
             Err(error) => tracing::error!(%error, "the launcher cannot be started"),
         }
@@ -143,7 +145,7 @@ fn receive(socket: &OwnedFd, on_notice: &impl Fn(Notice)) -> bool {
     }
 }
 
-fn spawn(layout: &Layout) -> io::Result<Running> {
+fn spawn(layout: &Layout, use_groups: bool) -> io::Result<Running> {
     let (ours, theirs) = socket::message_pair()?;
     let log = fs::open_to_append(&layout.supervisor_log())?;
     // No pre_exec: that would fork this process with all its memory. The launcher does for
@@ -152,6 +154,7 @@ fn spawn(layout: &Layout) -> io::Result<Running> {
         .arg0("jobwarden")
         .arg("launcher")
         .arg(layout.root())
+        .arg(if use_groups { "groups" } else { "no-groups" })
         .current_dir("/")
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())

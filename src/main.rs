@@ -10,7 +10,10 @@ fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
     let (verb, place) = (arguments.next(), arguments.next());
     let done = match (verb.as_ref().and_then(|verb| verb.to_str()), place) {
-        (Some("launcher"), Some(root)) => launcher::run(&PathBuf::from(root)),
+        (Some("launcher"), Some(root)) => {
+            let use_groups = arguments.next().is_some_and(|word| word == "groups");
+            launcher::run(&PathBuf::from(root), use_groups)
+        }
         (Some("supervise"), Some(folder)) => supervise(JobDir::at(PathBuf::from(folder))),
         _ => return jobwarden::cli::run(),
     };
@@ -28,5 +31,5 @@ fn supervise(dir: JobDir) -> Result<(), supervisor::SupervisorError> {
     let fifos = supervisor::Fifos::open(&dir).map_err(|source| {
         supervisor::SupervisorError::System { action: "make the FIFOs", source }
     })?;
-    supervisor::supervise(dir, fifos)
+    supervisor::supervise(dir, fifos, None)
 }

@@ -10,6 +10,7 @@ use std::{
     io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    rc::Rc,
 };
 
 use crate::{
@@ -18,7 +19,9 @@ use crate::{
     store::{JobDir, Layout},
     supervisor::{self, Fifos, SupervisorError, system},
     sys::{
-        self, poll,
+        self,
+        cgroup::GroupParent,
+        poll,
         process::{self, Ended},
         signal::Signals,
         socket,
@@ -39,6 +42,12 @@ struct Launcher {
     signals: Option<Signals>,
     /// The processes that were forked and not yet reaped.
     forked: HashMap<i32, Forked>,
+    groups: Option<Rc<GroupParent>>,
+}
+
+fn make_groups() -> Option<Rc<GroupParent>> {
+    // Each launcher has its own: one that outlives its service goes on beside the next.
+    GroupParent::create(&format!("jobwarden-{}", process::own_pid())).map(Rc::new)
 }
 
 struct Forked {
@@ -49,7 +58,8 @@ struct Forked {
 }
 
 /// Serves requests from the socket on standard input until it closes and no supervisor is left.
-pub fn run(root: &Path) -> Result<(), SupervisorError> {
+/// With `use_groups` jobs get control groups where the host lets us make them.
+pub fn run(root: &Path, use_groups: bool) -> Result<(), SupervisorError> {
     // The leader of a session already has one of its own.
     let _ = process::leave_session();
     process::set_name(c"jobwarden-lnch");
@@ -62,9 +72,13 @@ pub fn run(root: &Path) -> Result<(), SupervisorError> {
         service: Some(service),
         signals: Some(signals),
         forked: HashMap::new(),
+        groups: use_groups.then(make_groups).flatten(),
     };
     while launcher.service.is_some() || !launcher.forked.is_empty() {
         launcher.step()?;
+    }
+    if let Some(groups) = &launcher.groups {
+        let _ = groups.remove();
     }
     Ok(())
 }
@@ -117,7 +131,8 @@ impl Launcher {
                 None
             }
         };
-        let forked = self.fork(|| supervisor::supervise(dir, fifos));
+        let groups = self.groups.clone();
+        let forked = self.fork(move || supervisor::supervise(dir, fifos, groups.as_deref()));
         self.note_fork(id, forked, keepers, 0);
     }
 

@@ -37,7 +37,7 @@ use self::{
 use crate::{
     api::{self, job_service_server::JobServiceServer},
     catalog::Catalog,
-    config::Config,
+    config::{CgroupUse, Config},
     job::{State, Time},
     launch::Launch,
     launch_message::Notice,
@@ -131,9 +131,9 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
             ended = found.ended,
             "store opened"
         );
-        let threads = start_threads(&parts)?;
+        start_threads(&parts)?;
         let served = serve(config, &parts, listeners).await;
-        stop_threads(&parts, threads);
+        stop_threads(&parts);
         served
     });
     // Calls that still hold on after the limit are let go of.
@@ -143,7 +143,8 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 
 fn assemble(config: &Config, store: &Arc<Store>) -> Result<Parts, ServeError> {
     let catalog = Arc::new(Catalog::new(Arc::clone(store), config.retention)?);
-    let launch = Launch::start(&config.root).map_err(system("start the launcher"))?;
+    let launch = Launch::start(&config.root, config.cgroup == CgroupUse::Auto)
+        .map_err(system("start the launcher"))?;
     let launch = Arc::new(launch);
     let (running_max, queued_max) =
         (config.max_running_jobs as usize, config.max_queued_jobs as usize);
@@ -180,14 +181,10 @@ fn assemble(config: &Config, store: &Arc<Store>) -> Result<Parts, ServeError> {
     Ok(Parts { catalog, queue, launch, watcher, follow, operations: made })
 }
 
-type Threads = Vec<thread::JoinHandle<()>>;
-
-fn start_threads(parts: &Parts) -> Result<Threads, ServeError> {
-    let mut threads = Threads::new();
-    let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+fn start_threads(parts: &Parts) -> Result<(), ServeError> {
+    let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
         let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
-        threads.push(thread.map_err(system("start a thread"))?);
-        Ok::<(), ServeError>(())
+        thread.map(drop).map_err(system("start a thread"))
     };
     let queue = Arc::clone(&parts.queue);
     start("queue", Box::new(move || queue.run()))?;
@@ -207,20 +204,17 @@ fn start_threads(parts: &Parts) -> Result<Threads, ServeError> {
         }),
     )?;
     let catalog = Arc::clone(&parts.catalog);
-    start("loader", Box::new(move || load_days(&catalog)))?;
-    Ok(threads)
+    start("loader", Box::new(move || load_days(&catalog)))
 }
 
-fn stop_threads(parts: &Parts, threads: Threads) {
+/// Lets the threads end. They are not waited for: each may sleep for up to a second, and none
+/// holds anything that the end of the process could damage.
+fn stop_threads(parts: &Parts) {
     parts.queue.stop();
     parts.watcher.stop();
     parts.follow.stop();
     parts.launch.stop();
     parts.catalog.stop_loading();
-    for thread in threads {
-        // A panic of it is in the log.
-        let _ = thread.join();
-    }
 }
 
 /// Looks at the job that a notice of the launcher is about.

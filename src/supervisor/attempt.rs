@@ -9,6 +9,7 @@ use crate::{
     job::{End, Event, ExitStatus, StopCause, Time, Usage, judge},
     store::{JobRecord, Stream},
     sys::{
+        cgroup::Group,
         clock::{self, Timer},
         poll,
         process::{self, Ended, Resources},
@@ -41,6 +42,7 @@ pub(super) struct Attempt {
     pub(super) stop: Option<Stop>,
     pub(super) exit: Option<Exit>,
     capture: Capture,
+    group: Option<Group>,
     signals: Signals,
     timer: Timer,
     armed: Duration,
@@ -71,7 +73,7 @@ impl Attempt {
         live: Live,
         signals: Signals,
     ) -> Result<Self, SupervisorError> {
-        let Live { child, capture } = live;
+        let Live { child, capture, group } = live;
         let timer = Timer::new().map_err(system("make a timer"))?;
         let now = clock::since_boot();
         let mut attempt = Self {
@@ -83,6 +85,7 @@ impl Attempt {
             stop: None,
             exit: None,
             capture,
+            group,
             signals,
             timer,
             armed: Duration::ZERO,
@@ -241,6 +244,10 @@ impl Attempt {
         let main = self.child.pid;
         let list = || tree::descendants(&[own], false);
         let found = list().map_err(system("list processes"))?.len();
+        if let Some(group) = &self.group {
+            // At once and for all; what left the group is found by the walk that follows.
+            let _ = group.kill();
+        }
         let reap = || drop(process::reap_others(main));
         self.leftovers.survivors =
             tree::kill_all(list, reap, KILL_LIMIT).map_err(system("kill the tree"))?;
@@ -285,6 +292,10 @@ impl Attempt {
             }
         }
         self.capture.finish();
+        if let Some(group) = self.group.take() {
+            // The main process is a zombie in it until its end is recorded; that does not count.
+            let _ = group.remove();
+        }
         Ok(true)
     }
 

@@ -1,11 +1,12 @@
 //! The end of a job whose supervisor died: its tree is killed and it ends as LOST.
 
-use std::{io, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use crate::{
     job::{State, Time},
     store::{JobDir, JobRecord},
     sys::{
+        cgroup::Group,
         clock, process,
         tree::{self, Listed},
     },
@@ -25,9 +26,14 @@ pub fn bury(dir: JobDir, launcher: i32, why: &str) -> Result<(), SupervisorError
         State::Queued | State::Ended { .. } => return Ok(()),
         State::Claimed(_) | State::Running(_) | State::Exited { .. } => {}
     }
+    let group = recorded_group(&record)?;
+    if let Some(group) = &group {
+        let _ = group.kill();
+    }
     let list = || leftovers(&record, launcher);
     // The launcher reaps what dies; here there is nothing to reap.
     let survivors = tree::kill_all(list, || {}, KILL_LIMIT).map_err(system("kill leftovers"))?;
+    let _ = group.map(|group| group.remove());
     let now = Time::from(clock::now());
     let mut end = tell::lost(why, now);
     if survivors > 0 {
@@ -46,6 +52,16 @@ pub fn bury(dir: JobDir, launcher: i32, why: &str) -> Result<(), SupervisorError
         if stream == 0 { end.stdout.size_bytes = size } else { end.stderr.size_bytes = size }
     }
     tell_end(&mut record, end)
+}
+
+/// The control group of the job, if it had one and the host has not been restarted since.
+fn recorded_group(record: &JobRecord) -> Result<Option<Group>, SupervisorError> {
+    let Some(running) = record.state().running() else { return Ok(None) };
+    let boot_id = clock::boot_id().map_err(system("read the boot id"))?;
+    if boot_id != running.started.process.boot_id {
+        return Ok(None);
+    }
+    Ok(running.started.cgroup.as_deref().and_then(|path| Group::recorded(Path::new(path))))
 }
 
 /// What is left of the job: children of the launcher that are no supervisors, the recorded main

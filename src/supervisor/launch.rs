@@ -6,7 +6,9 @@ use crate::{
     job::{Command, End, Event, LaunchError, Started, Time},
     store::JobRecord,
     sys::{
-        self, clock, fs,
+        self,
+        cgroup::{Group, GroupParent},
+        clock, fs,
         spawn::{Child, Program, SpawnError, spawn},
     },
 };
@@ -28,6 +30,7 @@ pub(super) enum Launched {
 pub(super) struct Live {
     pub(super) child: Child,
     pub(super) capture: Capture,
+    pub(super) group: Option<Group>,
 }
 
 /// A step that failed, in the words of the proto.
@@ -38,13 +41,20 @@ struct Failure {
 }
 
 /// Starts the process of a claimed job.
-pub(super) fn launch(record: &mut JobRecord, fifos: Fifos) -> Result<Launched, SupervisorError> {
-    let started = start(record);
+pub(super) fn launch(
+    record: &mut JobRecord,
+    fifos: Fifos,
+    groups: Option<&GroupParent>,
+) -> Result<Launched, SupervisorError> {
+    // Without one the tree is found by walking it: a host may refuse at any time.
+    let group = groups.and_then(|groups| groups.group(&record.accepted().id.to_string()).ok());
+    let started = start(record, group.as_ref());
     // Whatever came of it, no later step needs the values.
     let _ = record.dir().remove_secrets();
     let child = match started {
         Ok(child) => child,
         Err(Failure { stage, what, source }) => {
+            let _ = group.map(|group| group.remove());
             let errno = sys::errno(&source);
             let errno_name = sys::errno_name(errno);
             let message = format!("could not be started: {what}: {source}");
@@ -55,12 +65,13 @@ pub(super) fn launch(record: &mut JobRecord, fifos: Fifos) -> Result<Launched, S
     };
     let time = Time::from(clock::now());
     let process = identity_of(child.pid)?;
-    record.append(&Event::Started(Started { process, time, cgroup: None }))?;
+    let cgroup = group.as_ref().map(|group| group.path().to_string_lossy().into_owned());
+    record.append(&Event::Started(Started { process, time, cgroup }))?;
     let capture = Capture::new(record.dir(), fifos, record.accepted().spec.merge_output);
-    Ok(Launched::Running(Box::new(Live { child, capture })))
+    Ok(Launched::Running(Box::new(Live { child, capture, group })))
 }
 
-fn start(record: &JobRecord) -> Result<Child, Failure> {
+fn start(record: &JobRecord, group: Option<&Group>) -> Result<Child, Failure> {
     let accepted = record.accepted();
     let dir = record.dir();
     let attempt = record.state().attempt();
@@ -86,6 +97,7 @@ fn start(record: &JobRecord) -> Result<Child, Failure> {
     };
     let stdout = output(&out_path)?;
     let stderr = if accepted.spec.merge_output { None } else { Some(output(&err_path)?) };
+    let group_processes = group.and_then(|group| group.processes().ok());
     let (candidates, argv) = command(&accepted.spec.command, &environment)?;
     let pairs = environment
         .into_iter()
@@ -100,7 +112,7 @@ fn start(record: &JobRecord) -> Result<Child, Failure> {
         stdin: stdin.as_fd(),
         stdout: stdout.as_fd(),
         stderr: stderr.as_ref().unwrap_or(&stdout).as_fd(),
-        cgroup_procs: None,
+        cgroup_procs: group_processes.as_ref().map(|file| file.as_fd()),
     };
     spawn(&program).map_err(|SpawnError { stage, source }| Failure {
         stage,

@@ -19,7 +19,7 @@ pub use bury::bury;
 use crate::{
     job::{Claim, End, Event, ProcessIdentity, State, Time},
     store::{JobDir, JobRecord, StoreError},
-    sys::{clock, fs, process, signal::Signals},
+    sys::{cgroup::GroupParent, clock, fs, process, signal::Signals},
 };
 
 /// How often an end that could not be written is tried again, and how long apart.
@@ -69,10 +69,15 @@ pub(crate) fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Sup
 }
 
 /// Supervises the job in `dir` to its end. Returns at once if another has it or it has ended.
+/// The job gets a control group below `groups`, if there is one.
 ///
 /// The process must have a single thread. On an error the job may be left without an end; who
 /// started this process sees that by its exit status and calls `bury`.
-pub fn supervise(dir: JobDir, fifos: Fifos) -> Result<(), SupervisorError> {
+pub fn supervise(
+    dir: JobDir,
+    fifos: Fifos,
+    groups: Option<&GroupParent>,
+) -> Result<(), SupervisorError> {
     // A session of its own: what ends the service's terminal or group misses it. The leader of
     // a session already has one.
     let _ = process::leave_session();
@@ -89,7 +94,7 @@ pub fn supervise(dir: JobDir, fifos: Fifos) -> Result<(), SupervisorError> {
         return tell_end(&mut record, tell::cancelled_before_start(&request, now));
     }
     claim(&mut record)?;
-    match launch::launch(&mut record, fifos)? {
+    match launch::launch(&mut record, fifos, groups)? {
         launch::Launched::Failed(end) => tell_end(&mut record, *end),
         launch::Launched::Running(started) => {
             let pid = started.child.pid;

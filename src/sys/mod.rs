@@ -3,6 +3,7 @@
 //! Nothing here knows what a job is. Functions return `io::Error` so that callers can name the
 //! file or the process in errors of their own.
 
+pub mod cgroup;
 pub mod clock;
 pub mod dir;
 pub mod fs;
