@@ -96,7 +96,7 @@ pub(super) async fn delete(context: &Context, command: DeleteCommand) -> Outcome
         };
         match client.delete(request).await {
             Ok(reply) if context.printer.json => {
-                context.printer.object("DeleteResponse", &reply)?
+                context.printer.object("DeleteResponse", &reply)?;
             }
             Ok(_) => output::line(&output::escaped(&format!("{job_id} is deleted")))?,
             Err(error) => keep_first(&mut first_failure, Failure::from(error).about(&job_id)),
