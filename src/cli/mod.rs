@@ -27,7 +27,11 @@ mod wait;
 mod watch;
 mod writer;
 
-use std::{env, io, process::ExitCode};
+use std::{
+    env,
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -143,7 +147,9 @@ fn dispatch(cli: Cli) -> Outcome {
     match command {
         Command::Serve(command) => serve::run(&global, *command),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "jobwarden", &mut io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "jobwarden", &mut script);
+            io::stdout().write_all(&script)?;
             Ok(failure::DONE)
         }
         command => client_command(&global, command),
