@@ -226,6 +226,8 @@ fn environment() -> BTreeMap<String, String> {
             )
         })
         .filter(|(name, _)| name.starts_with("JOBWARDEN_") || name.starts_with("XDG_"))
+        // An empty variable means none: a script cannot always unset what it inherits.
+        .filter(|(_, value)| !value.is_empty())
         .collect()
 }
 
