@@ -36,10 +36,27 @@ pub(super) async fn connect(global: &Global) -> Result<Client, Failure> {
             match Client::connect(Endpoint::Unix(socket)).await {
                 Ok(client) => Ok(client),
                 Err(error) if is_absent(&error) => start::start(&root, global.verbose).await,
-                Err(error) => Err(error.into()),
+                Err(error) => Err(unusable(&root, error)),
             }
         }
     }
+}
+
+/// What is wrong with a task directory that cannot even hold a socket, or does not let us at it.
+fn unusable(root: &Path, error: Error) -> Failure {
+    let hint = match error.io_kind() {
+        Some(io::ErrorKind::InvalidInput) => {
+            "the path of a socket takes 107 bytes at most; use a shorter --root".to_owned()
+        }
+        Some(io::ErrorKind::PermissionDenied) => {
+            format!(
+                "{} belongs to another user; use a --root of your own",
+                root.display()
+            )
+        }
+        _ => "use another --root, or name a running service with --endpoint".to_owned(),
+    };
+    Failure::from(error).hint(hint)
 }
 
 /// Whether nobody listens at all, as opposed to somebody who does not answer or let us in.

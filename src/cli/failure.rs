@@ -191,8 +191,8 @@ fn with_causes(mut failure: Failure, error: &dyn std::error::Error) -> Failure {
     let mut cause = error.source();
     while let Some(error) = cause {
         let text = error.to_string();
-        // Wrappers repeat each other; one line for each thing that is said is enough.
-        if !failure.details.contains(&text) && !text.is_empty() {
+        // Wrappers repeat each other, and the outermost says nothing but that it is one.
+        if !failure.details.contains(&text) && !text.is_empty() && text != "transport error" {
             failure.details.push(text);
         }
         cause = error.source();

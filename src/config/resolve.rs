@@ -197,6 +197,8 @@ fn environment() -> BTreeMap<String, String> {
             (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
         })
         .filter(|(name, _)| name.starts_with("JOBWARDEN_") || name.starts_with("XDG_"))
+        // An empty variable means none: a script cannot always unset what it inherits.
+        .filter(|(_, value)| !value.is_empty())
         .collect()
 }
 

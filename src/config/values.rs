@@ -65,7 +65,7 @@ pub(super) fn duration_or_none(
 pub(super) fn path(text: &str, base: Option<&Path>) -> Result<PathBuf, String> {
     let path = Path::new(text);
     if text.is_empty() || text.contains('\0') || text.contains('\u{fffd}') {
-        return Err("must be a path in UTF-8".to_owned());
+        return Err("must be a path in UTF-8, not empty".to_owned());
     }
     match base {
         _ if path.is_absolute() => Ok(path.to_owned()),
