@@ -49,10 +49,7 @@ fn unusable(root: &Path, error: Error) -> Failure {
             "the path of a socket takes 107 bytes at most; use a shorter --root".to_owned()
         }
         Some(io::ErrorKind::PermissionDenied) => {
-            format!(
-                "{} belongs to another user; use a --root of your own",
-                root.display()
-            )
+            format!("{} belongs to another user; use a --root of your own", root.display())
         }
         _ => "use another --root, or name a running service with --endpoint".to_owned(),
     };

@@ -8,10 +8,7 @@ use std::{
     env,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::unix::{
-        fs::{DirBuilderExt as _, OpenOptionsExt as _},
-        process::CommandExt as _,
-    },
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -139,9 +136,7 @@ fn spawn(program: &Path, root: &Path, log: File) -> io::Result<Child> {
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
-        .stderr(log)
-        // Ctrl-C on this command is not meant for the service.
-        .process_group(0);
+        .stderr(log);
     if let Some(file) = env::var_os("JOBWARDEN_CONFIG") {
         command.env("JOBWARDEN_CONFIG", std::path::absolute(PathBuf::from(file))?);
     }
