@@ -27,10 +27,14 @@ const LAYERS: &[Layer] = &[
     ("api", &[]),
     ("job", &[]),
     ("store", &["job", "sys"]),
+    ("launch_message", &["job"]),
     ("catalog", &["store", "job", "sys"]),
     ("watcher", &["catalog", "store", "job", "sys"]),
     ("queue", &["catalog", "store", "job", "sys"]),
-    ("launch", &["catalog", "store", "job", "sys"]),
+    (
+        "launch",
+        &["catalog", "launch_message", "store", "job", "sys"],
+    ),
     ("recover", &["catalog", "store", "job", "sys"]),
     (
         "service",
@@ -49,12 +53,22 @@ const LAYERS: &[Layer] = &[
     ),
     ("cli", &["server", "config", "client", "api"]),
     ("supervisor", &["store", "job", "sys"]),
-    ("launcher", &["supervisor", "store", "job", "sys"]),
-    ("main", &["cli", "launcher", "supervisor"]),
+    (
+        "launcher",
+        &["supervisor", "launch_message", "store", "job", "sys"],
+    ),
+    ("main", &["cli", "launcher", "supervisor", "store"]),
 ];
 
 /// Modules that also run in a supervisor, which must stay small and without a runtime.
-const WITHOUT_RUNTIME: &[&str] = &["sys", "job", "store", "supervisor", "launcher"];
+const WITHOUT_RUNTIME: &[&str] = &[
+    "sys",
+    "job",
+    "launch_message",
+    "store",
+    "supervisor",
+    "launcher",
+];
 
 /// Crates that bring the runtime or the wire.
 const RUNTIME_CRATES: &[&str] = &["tokio", "tonic", "prost", "hyper", "tower"];
