@@ -1,3 +1,52 @@
 //! The `jobwarden` program.
+//!
+//! The two small processes are told apart before anything else is set up: they must stay small.
 
-fn main() {}
+use std::{path::PathBuf, process::ExitCode};
+
+use jobwarden::{launcher, store::JobDir, supervisor};
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args_os().skip(1);
+    let (verb, place) = (arguments.next(), arguments.next());
+    let done = match (verb.as_ref().and_then(|verb| verb.to_str()), place) {
+        (Some("launcher"), Some(root)) => launcher::run(&PathBuf::from(root)),
+        (Some("supervise"), Some(folder)) => supervise(JobDir::at(PathBuf::from(folder))),
+        _ => {
+            let mut flags = jobwarden::config::ServeFlags::default();
+            let args: Vec<String> = std::env::args().skip(2).collect();
+            for pair in args.chunks(2) {
+                match pair[0].as_str() {
+                    "--root" => flags.root = Some(pair[1].clone()),
+                    "--listen" => flags.listen.push(pair[1].clone()),
+                    "--durability" => flags.durability = Some(pair[1].clone()),
+                    "--max-running-jobs" => flags.max_running_jobs = Some(pair[1].clone()),
+                    other => panic!("{other}"),
+                }
+            }
+            let config = jobwarden::config::Config::load(&flags).unwrap();
+            return match jobwarden::server::run(&config) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("error: {:#}", anyhow::Error::new(error));
+                    ExitCode::from(75)
+                }
+            };
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("jobwarden: {:#}", anyhow::Error::new(error));
+            ExitCode::from(70)
+        }
+    }
+}
+
+/// Supervises one job as a process of its own: what an engine starts on another machine.
+fn supervise(dir: JobDir) -> Result<(), supervisor::SupervisorError> {
+    let fifos = supervisor::Fifos::open(&dir).map_err(|source| {
+        supervisor::SupervisorError::System { action: "make the FIFOs", source }
+    })?;
+    supervisor::supervise(dir, fifos)
+}

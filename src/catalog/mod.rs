@@ -1,0 +1,399 @@
+//! The index of jobs in memory: what is active, what there is, who waits, what happened.
+//!
+//! Everything here can be made again from the store, which alone is believed. A job that has
+//! not ended is kept whole; of one that has, a line for List and, for a while, its record.
+
+mod events;
+mod listing;
+mod recent;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use tokio::sync::watch;
+
+pub use events::{EventKind, Expired, JobEvent};
+pub use listing::{Candidates, Counts};
+pub use recent::weight;
+
+use crate::{
+    job::{IdClock, Job, JobFilter, JobId, State, StateKind, Time},
+    store::{Store, StoreError},
+    sys::{clock, fs, inotify::Watch},
+};
+
+use self::{events::Events, recent::Recent};
+
+/// An active job as those who wait for it see it.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// As it is now. The last one a waiter sees may have ended.
+    Job(Arc<Job>),
+    /// It was removed.
+    Deleted,
+}
+
+/// A job that has not ended.
+#[derive(Debug)]
+struct Active {
+    seen: watch::Sender<Seen>,
+    /// Held while the folder is read and the result told: an older look never tells last.
+    looking: Mutex<()>,
+    watch: Mutex<Option<Watch>>,
+}
+
+/// What List needs to know of every job.
+#[derive(Clone, Debug)]
+struct Entry {
+    kind: StateKind,
+    create_time: Time,
+    owner: Arc<str>,
+    labels: Arc<BTreeMap<String, String>>,
+}
+
+/// The index.
+#[derive(Debug)]
+pub struct Catalog {
+    store: Arc<Store>,
+    active: RwLock<HashMap<JobId, Arc<Active>>>,
+    recent: Mutex<Recent>,
+    entries: RwLock<BTreeMap<JobId, Entry>>,
+    unreadable: Mutex<BTreeSet<JobId>>,
+    loading: Mutex<listing::Loading>,
+    owners: Mutex<BTreeSet<Arc<str>>>,
+    ids: Mutex<IdClock>,
+    events: Events,
+    /// Watches of folders that need none any more.
+    freed: Mutex<Vec<Watch>>,
+    retention: Option<Duration>,
+    /// When ended jobs are due for deletion.
+    expiring: Mutex<BTreeSet<(Time, JobId)>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic elsewhere left is as good as what any reader finds: the store decides.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Catalog {
+    /// An index of `store` that knows no job yet. Days are loaded by `load_next_day`.
+    ///
+    /// Ended jobs without a time of their own are due for deletion after `retention`.
+    pub fn new(store: Arc<Store>, retention: Option<Duration>) -> Result<Self, StoreError> {
+        let last = store.last_id()?;
+        let days = store.days()?;
+        Ok(Self {
+            store,
+            active: RwLock::default(),
+            recent: Mutex::default(),
+            entries: RwLock::default(),
+            unreadable: Mutex::default(),
+            loading: Mutex::new(listing::Loading::of(days)),
+            owners: Mutex::default(),
+            ids: Mutex::new(IdClock::after(last)),
+            events: Events::default(),
+            freed: Mutex::default(),
+            retention,
+            expiring: Mutex::default(),
+        })
+    }
+
+    /// The store behind the index.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    /// A new id, larger than every one before, and the time of acceptance.
+    pub fn next_id(&self) -> std::io::Result<(JobId, Time)> {
+        let random = clock::random_u64()?;
+        let mut ids = lock(&self.ids);
+        let now = Time::from(clock::now());
+        Ok((ids.next(now, random), now))
+    }
+
+    /// Takes in a job that has not ended. `is_new` tells that nobody has been told of it yet.
+    pub fn insert(&self, job: Job, watch: Option<Watch>, is_new: bool) {
+        let job = Arc::new(job);
+        let id = job.id();
+        self.note(&job);
+        let seen = watch::Sender::new(Seen::Job(Arc::clone(&job)));
+        let active = Active { seen, looking: Mutex::new(()), watch: Mutex::new(watch) };
+        self.write_active().insert(id, Arc::new(active));
+        if is_new {
+            let time = job.accepted.create_time;
+            self.events.append(EventKind::Created, time, None, job);
+        }
+    }
+
+    /// Takes in a job that has ended while nobody looked.
+    pub fn insert_ended(&self, job: Job) {
+        let job = Arc::new(job);
+        self.note(&job);
+        lock(&self.recent).insert(job);
+    }
+
+    fn note(&self, job: &Job) {
+        let owner = self.shared_owner(&job.accepted.owner);
+        let entry = Entry {
+            kind: job.state.kind(),
+            create_time: job.accepted.create_time,
+            owner,
+            labels: Arc::new(job.labels.clone()),
+        };
+        self.write_entries().insert(job.id(), entry);
+        let ttl = job.accepted.spec.ttl_after_end.or(self.retention);
+        if let (Some(end), Some(ttl)) = (job.state.end(), ttl) {
+            lock(&self.expiring).insert((end.time.after(ttl), job.id()));
+        }
+    }
+
+    /// Takes up to `count` ended jobs that are due for deletion.
+    pub fn take_expired(&self, now: Time, count: usize) -> Vec<JobId> {
+        let mut expiring = lock(&self.expiring);
+        let due = expiring.iter().take_while(|(time, _)| *time <= now).take(count);
+        let due: Vec<(Time, JobId)> = due.copied().collect();
+        for entry in &due {
+            expiring.remove(entry);
+        }
+        due.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn shared_owner(&self, name: &str) -> Arc<str> {
+        let mut owners = lock(&self.owners);
+        if let Some(known) = owners.get(name) {
+            return Arc::clone(known);
+        }
+        let owner: Arc<str> = Arc::from(name);
+        owners.insert(Arc::clone(&owner));
+        owner
+    }
+
+    /// One job as it is now.
+    pub fn get(&self, id: JobId) -> Result<Arc<Job>, StoreError> {
+        if let Some(Seen::Job(job)) = self.seen(id) {
+            return Ok(job);
+        }
+        let dir = self.store.job_dir(id);
+        let cached = lock(&self.recent).get(id);
+        if let Some(job) = cached {
+            // Somebody may have removed the folder by hand.
+            if fs::size(&dir.lock_path()).is_ok_and(|size| size > 0) {
+                return Ok(job);
+            }
+            lock(&self.recent).remove(id);
+        }
+        let job = Arc::new(dir.read()?);
+        if job.state.is_ended() {
+            lock(&self.recent).insert(Arc::clone(&job));
+        }
+        Ok(job)
+    }
+
+    fn seen(&self, id: JobId) -> Option<Seen> {
+        let active = self.active_job(id)?;
+        let seen = active.seen.borrow().clone();
+        Some(seen)
+    }
+
+    fn active_job(&self, id: JobId) -> Option<Arc<Active>> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    /// A way to wait for changes of a job; `None` if it is not active.
+    pub fn subscribe(&self, id: JobId) -> Option<watch::Receiver<Seen>> {
+        self.active_job(id).map(|active| active.seen.subscribe())
+    }
+
+    /// The ids of all active jobs, oldest first.
+    pub fn active_ids(&self) -> Vec<JobId> {
+        let active = self.active.read().unwrap_or_else(PoisonError::into_inner);
+        let mut ids: Vec<JobId> = active.keys().copied().collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Reads the folder of an active job again and tells what is new. The job as it is now.
+    ///
+    /// A file that is half-written or cannot be read now changes nothing: another look follows.
+    pub fn look(&self, id: JobId) -> Result<Arc<Job>, StoreError> {
+        let Some(active) = self.active_job(id) else { return self.get(id) };
+        let _looking = lock(&active.looking);
+        let known = match &*active.seen.borrow() {
+            Seen::Job(job) => Arc::clone(job),
+            Seen::Deleted => return Err(StoreError::Missing(id.to_string())),
+        };
+        let dir = self.store.job_dir(id);
+        if !dir.path().exists() {
+            return Err(StoreError::Missing(id.to_string()));
+        }
+        let job = dir.read_with(Arc::clone(&known.accepted))?;
+        if job.revision <= known.revision {
+            return Ok(known);
+        }
+        let job = Arc::new(job);
+        self.note(&job);
+        let has_ended = job.state.is_ended();
+        if has_ended {
+            lock(&self.recent).insert(Arc::clone(&job));
+        }
+        self.tell(&known, &job);
+        active.seen.send_replace(Seen::Job(Arc::clone(&job)));
+        if has_ended {
+            self.write_active().remove(&id);
+            lock(&self.freed).extend(lock(&active.watch).take());
+            self.store.unmark_active(id);
+        }
+        Ok(job)
+    }
+
+    /// Appends the events that lead from one record of a job to the next.
+    fn tell(&self, before: &Arc<Job>, after: &Arc<Job>) {
+        let mut previous = before.state.kind();
+        let now = after.state.kind();
+        if before.state.is_waiting()
+            && let Some(running) = after.state.running()
+        {
+            let started = match &after.state {
+                State::Running(_) => Arc::clone(after),
+                // It went on since: show it as it was when it started.
+                State::Queued | State::Claimed(_) | State::Exited { .. } | State::Ended { .. } => {
+                    let state = State::Running(running.clone());
+                    let revision = after.revision - 1;
+                    Arc::new(Job { state, revision, ..Job::clone(after) })
+                }
+            };
+            let time = running.started.time;
+            self.events.append(EventKind::Started, time, Some(previous), started);
+            previous = StateKind::Running;
+        } else if previous == now && is_told_apart(before, after) {
+            let time = Time::from(clock::now());
+            self.events.append(EventKind::Updated, time, Some(previous), Arc::clone(after));
+        }
+        if let Some(end) = after.state.end() {
+            self.events.append(EventKind::Ended, end.time, Some(previous), Arc::clone(after));
+        }
+    }
+
+    /// Takes in a change of a job that has ended: its labels.
+    pub fn replace_ended(&self, job: Job) -> Arc<Job> {
+        let job = Arc::new(job);
+        self.note(&job);
+        lock(&self.recent).insert(Arc::clone(&job));
+        let (now, kind) = (Time::from(clock::now()), job.state.kind());
+        self.events.append(EventKind::Updated, now, Some(kind), Arc::clone(&job));
+        job
+    }
+
+    /// Takes out a job whose folder is gone, and tells all who wait for it.
+    pub fn forget(&self, id: JobId) {
+        let active = self.write_active().remove(&id);
+        let known = match &active {
+            Some(active) => match active.seen.send_replace(Seen::Deleted) {
+                Seen::Job(job) => Some(job),
+                Seen::Deleted => None,
+            },
+            None => lock(&self.recent).get(id),
+        };
+        lock(&self.recent).remove(id);
+        lock(&self.unreadable).remove(&id);
+        self.write_entries().remove(&id);
+        if let Some(job) = known {
+            let (now, kind) = (Time::from(clock::now()), job.state.kind());
+            self.events.append(EventKind::Deleted, now, Some(kind), job);
+        }
+        if let Some(active) = active {
+            lock(&self.freed).extend(lock(&active.watch).take());
+        }
+    }
+
+    /// The watches of folders that need none any more, to be ended.
+    pub fn take_freed_watches(&self) -> Vec<Watch> {
+        std::mem::take(&mut *lock(&self.freed))
+    }
+
+    /// The sequence of the newest event, and a way to wait for a newer one.
+    pub fn event_head(&self) -> watch::Receiver<u64> {
+        self.events.head()
+    }
+
+    /// Up to `count` events after a sequence.
+    pub fn events_after(&self, position: u64, count: usize) -> Result<Vec<Arc<JobEvent>>, Expired> {
+        self.events.after(position, count)
+    }
+
+    fn write_active(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<JobId, Arc<Active>>> {
+        self.active.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_entries(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<JobId, Entry>> {
+        self.entries.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a change shows in what callers see: a claim alone does not.
+fn is_told_apart(before: &Job, after: &Job) -> bool {
+    before.labels != after.labels
+        || before.cancel != after.cancel
+        || before.kills != after.kills
+        || before.timeout_change != after.timeout_change
+        || (before.state.running() != after.state.running())
+}
+
+impl Entry {
+    fn matches(&self, id: JobId, filter: &JobFilter) -> bool {
+        filter.matches_facts(id, self.kind, self.create_time, &self.owner, &self.labels)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::job::{Accepted, Command, Durability, EnvInheritance, Spec};
+
+    pub(crate) fn job_of(millis: u64) -> Arc<Job> {
+        let spec = Spec {
+            command: Command::Shell(String::new()),
+            working_dir: None,
+            env: BTreeMap::new(),
+            secret_keys: Vec::new(),
+            env_inheritance: EnvInheritance::Minimal,
+            env_files: Vec::new(),
+            stdin_bytes: 0,
+            timeout: None,
+            idle_timeout: None,
+            queue_timeout: None,
+            stop_signal: None,
+            stop_grace_period: None,
+            drain_timeout: None,
+            merge_output: false,
+            labels: BTreeMap::new(),
+            display_name: String::new(),
+            priority: 0,
+            ttl_after_end: Some(Duration::ZERO),
+        };
+        let time = Time::from_millis(millis);
+        let accepted = Accepted {
+            id: JobId::first_of(time),
+            create_time: time,
+            owner: "uid:0".to_owned(),
+            request_id: None,
+            digest: String::new(),
+            spec,
+            working_dir: "/".to_owned(),
+            timeout: None,
+            durability: Durability::Process,
+        };
+        Arc::new(Job {
+            accepted: Arc::new(accepted),
+            state: State::Queued,
+            revision: 1,
+            labels: BTreeMap::new(),
+            cancel: None,
+            kills: Vec::new(),
+            timeout_change: None,
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! The flags of `jobwarden serve`, as text.
+//!
+//! They are not checked here: what is wrong with a flag is reported together with what is wrong
+//! in the environment and in the file.
+
+use clap::Args;
+
+/// The flags of `jobwarden serve`. All are optional and none has been checked yet.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServeFlags {
+    /// The task directory; given by the global `--root`.
+    #[arg(skip)]
+    pub root: Option<String>,
+    /// Read settings from this TOML file [env: `JOBWARDEN_CONFIG`] [default:
+    /// ~/.config/jobwarden/config.toml if it is there]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<String>,
+    /// Listen on `unix:PATH` or on HOST:PORT (loopback); may be repeated [default:
+    /// unix:ROOT/jobwarden.sock]
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// What an acknowledged job survives: `power` (power loss) or `process` (only the death of
+    /// processes) [default: power]
+    #[arg(long, value_name = "WHAT")]
+    pub durability: Option<String>,
+    /// Run at most this many jobs at once [default: by memory]
+    #[arg(long, value_name = "N")]
+    pub max_running_jobs: Option<String>,
+    /// Let at most this many jobs wait [default: 100000]
+    #[arg(long, value_name = "N")]
+    pub max_queued_jobs: Option<String>,
+    /// Limit the run time of jobs that have no limit of their own [default: none]
+    #[arg(long, value_name = "DURATION")]
+    pub default_timeout: Option<String>,
+    /// Run jobs that name no directory here [default: the home directory]
+    #[arg(long, value_name = "DIR")]
+    pub default_working_dir: Option<String>,
+    /// Accept at most this many bytes of standard input for a job [default: 1MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub max_stdin_bytes: Option<String>,
+    /// Let one Wait call wait at most this long [default: 1h]
+    #[arg(long, value_name = "DURATION")]
+    pub max_wait: Option<String>,
+    /// Serve at most this many log and event streams at once [default: 4096]
+    #[arg(long, value_name = "N")]
+    pub max_streams: Option<String>,
+    /// Wait at most this long for calls to finish when shutting down [default: 10s]
+    #[arg(long, value_name = "DURATION")]
+    pub drain_limit: Option<String>,
+    /// End the service after this long without a job or a caller [default: none]
+    #[arg(long, value_name = "DURATION")]
+    pub idle_shutdown: Option<String>,
+    /// Delete ended jobs after this long [default: none]
+    #[arg(long, value_name = "DURATION")]
+    pub retention: Option<String>,
+    /// Put jobs into control groups: `auto` (where possible) or `off` [default: auto]
+    #[arg(long, value_name = "WHEN")]
+    pub cgroup: Option<String>,
+    /// Write these log lines, for example info,jobwarden=debug [default: info]
+    #[arg(long, value_name = "FILTER")]
+    pub log_filter: Option<String>,
+    /// Write log lines as `human`, `json` or `auto` (human on a terminal) [default: auto]
+    #[arg(long, value_name = "FORM")]
+    pub log_format: Option<String>,
+}
+
+impl ServeFlags {
+    /// What was given for the setting `key`; empty if nothing was.
+    pub(super) fn values(&self, key: &str) -> &[String] {
+        let value = match key {
+            "listen" => return &self.listen,
+            "root" => &self.root,
+            "durability" => &self.durability,
+            "max_running_jobs" => &self.max_running_jobs,
+            "max_queued_jobs" => &self.max_queued_jobs,
+            "default_timeout" => &self.default_timeout,
+            "default_working_dir" => &self.default_working_dir,
+            "max_stdin_bytes" => &self.max_stdin_bytes,
+            "max_wait" => &self.max_wait,
+            "max_streams" => &self.max_streams,
+            "drain_limit" => &self.drain_limit,
+            "idle_shutdown" => &self.idle_shutdown,
+            "retention" => &self.retention,
+            "cgroup" => &self.cgroup,
+            "log_filter" => &self.log_filter,
+            "log_format" => &self.log_format,
+            _ => &None,
+        };
+        value.as_slice()
+    }
+}

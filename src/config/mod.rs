@@ -1,0 +1,114 @@
+//! The settings of the service: read once at the start, from flags, environment and one file.
+//!
+//! A flag wins over the environment variable `JOBWARDEN_<NAME>`, that one over the TOML file, and
+//! the file over the default. Every mistake is reported, not only the first, each with where it
+//! stands and what would be right. Nothing here creates, opens or changes anything but the file
+//! that is read; what the settings lead to is decided in `server`.
+
+mod facts;
+mod flags;
+mod mistake;
+mod print;
+mod reader;
+mod resolve;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use crate::job::Durability;
+pub use facts::MachineFacts;
+pub use flags::ServeFlags;
+pub use mistake::{ConfigErrors, Mistake, Source};
+pub use resolve::{ConfigFile, Effective, Inputs, default_root, default_socket};
+
+/// What the service is told before it starts, resolved and checked.
+///
+/// The name of each field is its key in the TOML file, in upper case after `JOBWARDEN_` its
+/// environment variable, and with hyphens its flag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// The task directory, absolute. Default: `$XDG_STATE_HOME/jobwarden`, else
+    /// `~/.local/state/jobwarden`.
+    pub root: PathBuf,
+    /// Where to listen, at least one address. Default: `unix:ROOT/jobwarden.sock`.
+    pub listen: Vec<ListenAddress>,
+    /// What an acknowledgement survives. Default: [`Durability::Power`].
+    pub durability: Durability,
+    /// The most jobs that run at once, 1 to 100,000. Default: one for each 16 MiB of memory, 16
+    /// to 1,024, and no more than the limit on open files has room for.
+    pub max_running_jobs: u32,
+    /// The most jobs that wait in the queue, 1 to 10,000,000. Default: 100,000.
+    pub max_queued_jobs: u32,
+    /// The run time limit of a job without one, at most 10 years. Default: none.
+    pub default_timeout: Option<Duration>,
+    /// The directory of a job without one, absolute. Default: the home of the account, else `/`.
+    pub default_working_dir: PathBuf,
+    /// The most bytes of a job's standard input, at most 64 MiB. Default: 1 MiB.
+    pub max_stdin_bytes: u64,
+    /// The longest time that one Wait waits, 1 s to 24 h. Default: 1 h.
+    pub max_wait: Duration,
+    /// The most streams (`WatchEvents` and `TailLog`) at once, 1 to 1,000,000. Default: 4,096.
+    pub max_streams: u32,
+    /// The longest time that a shutdown waits for calls to finish, at most 1 h. Default: 10 s.
+    pub drain_limit: Duration,
+    /// The service ends after this long without a job or a caller, 1 s to 10 years. Default:
+    /// never.
+    pub idle_shutdown: Option<Duration>,
+    /// Ended jobs are deleted after this long, 1 s to 10 years. Default: they are kept.
+    pub retention: Option<Duration>,
+    /// Whether jobs are put into control groups. Default: [`CgroupUse::Auto`].
+    pub cgroup: CgroupUse,
+    /// Which log lines are written, in the syntax of `tracing`, for example
+    /// `info,jobwarden=debug`. Default: `info`.
+    pub log_filter: String,
+    /// The form of log lines. Default: [`LogFormat::Auto`].
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Reads the environment, the configuration file and the machine, and resolves `flags` with
+    /// them.
+    pub fn load(flags: &ServeFlags) -> Result<Config, ConfigErrors> {
+        Effective::load(flags).map(|effective| effective.config)
+    }
+}
+
+/// An address that the service listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ListenAddress {
+    /// A unix socket at this absolute path, at most 107 bytes.
+    Unix(PathBuf),
+    /// A TCP port on a loopback address; port 0 takes any free one.
+    Tcp(SocketAddr),
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ListenAddress::Unix(path) => write!(formatter, "unix:{}", path.display()),
+            ListenAddress::Tcp(address) => address.fmt(formatter),
+        }
+    }
+}
+
+/// Whether jobs are put into control groups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupUse {
+    /// Where the host lets us.
+    Auto,
+    /// Never.
+    Off,
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people on a terminal, JSON otherwise.
+    Auto,
+    /// For people.
+    Human,
+    /// One JSON object a line.
+    Json,
+}

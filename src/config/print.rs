@@ -1,0 +1,99 @@
+//! The settings as a TOML file in which each value says where it came from.
+
+use std::{
+    fmt::{Display, Write as _},
+    time::Duration,
+};
+
+use toml::Value;
+
+use super::{CgroupUse, Config, Durability, Effective, LogFormat, Source};
+
+impl Effective {
+    /// A TOML file that gives these settings again, with a comment over each value that names
+    /// its source.
+    pub fn to_toml(&self) -> String {
+        let Config {
+            root,
+            listen,
+            durability,
+            max_running_jobs,
+            max_queued_jobs,
+            default_timeout,
+            default_working_dir,
+            max_stdin_bytes,
+            max_wait,
+            max_streams,
+            drain_limit,
+            idle_shutdown,
+            retention,
+            cgroup,
+            log_filter,
+            log_format,
+        } = &self.config;
+        let listen = listen.iter().map(|address| Value::String(address.to_string())).collect();
+        let lines: [(&'static str, Value); 16] = [
+            ("root", text(root.display())),
+            ("listen", Value::Array(listen)),
+            ("durability", text(durability_name(*durability))),
+            ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
+            ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
+            ("default_timeout", optional_duration(*default_timeout)),
+            ("default_working_dir", text(default_working_dir.display())),
+            (
+                "max_stdin_bytes",
+                Value::Integer(i64::try_from(*max_stdin_bytes).unwrap_or(i64::MAX)),
+            ),
+            ("max_wait", optional_duration(Some(*max_wait))),
+            ("max_streams", Value::Integer(i64::from(*max_streams))),
+            ("drain_limit", optional_duration(Some(*drain_limit))),
+            ("idle_shutdown", optional_duration(*idle_shutdown)),
+            ("retention", optional_duration(*retention)),
+            ("cgroup", text(cgroup_name(*cgroup))),
+            ("log_filter", text(log_filter)),
+            ("log_format", text(log_format_name(*log_format))),
+        ];
+        let mut toml = String::new();
+        for (key, value) in lines {
+            let source = self.sources.get(key).unwrap_or(&Source::Default);
+            // A path with a line break must not become a line of the file.
+            let source = source.to_string().escape_debug().to_string();
+            // Writing to a string cannot go wrong.
+            let _ = writeln!(toml, "# {source}\n{key} = {value}");
+        }
+        toml
+    }
+}
+
+fn text(value: impl Display) -> Value {
+    Value::String(value.to_string())
+}
+
+fn optional_duration(duration: Option<Duration>) -> Value {
+    match duration {
+        Some(duration) => text(humantime::format_duration(duration)),
+        None => text("none"),
+    }
+}
+
+fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Power => "power",
+        Durability::Process => "process",
+    }
+}
+
+fn cgroup_name(cgroup: CgroupUse) -> &'static str {
+    match cgroup {
+        CgroupUse::Auto => "auto",
+        CgroupUse::Off => "off",
+    }
+}
+
+fn log_format_name(format: LogFormat) -> &'static str {
+    match format {
+        LogFormat::Auto => "auto",
+        LogFormat::Human => "human",
+        LogFormat::Json => "json",
+    }
+}

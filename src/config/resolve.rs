@@ -1,0 +1,236 @@
+//! From flags, environment and file to the settings, as a pure function.
+
+use std::{
+    collections::BTreeMap,
+    env, fs, io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{
+    CgroupUse, Config, ConfigErrors, Durability, ListenAddress, LogFormat, MachineFacts, Mistake,
+    ServeFlags, Source, reader::Reader, values,
+};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
+const TEN_YEARS: Duration = Duration::from_hours(24 * 3650);
+
+/// The most bytes of standard input that can be allowed for a job.
+const STDIN_BYTES_MAX: u64 = 64 << 20;
+
+/// The memory that one running job is reckoned with for the default of `max_running_jobs`.
+const MEMORY_BYTES_PER_JOB: u64 = 16 << 20;
+
+/// The descriptors that one running job may need, and those kept for everything else.
+const OPEN_FILES_PER_JOB: u64 = 8;
+const OPEN_FILES_RESERVED: u64 = 256;
+
+/// A configuration file and its text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigFile {
+    /// Where it is.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+/// Everything that the settings depend on.
+#[derive(Clone, Debug)]
+pub struct Inputs<'a> {
+    /// The flags of `serve`.
+    pub flags: &'a ServeFlags,
+    /// The environment.
+    pub environment: &'a BTreeMap<String, String>,
+    /// The configuration file, if there is one.
+    pub file: Option<ConfigFile>,
+    /// What defaults depend on.
+    pub machine: &'a MachineFacts,
+}
+
+/// The settings together with where each came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The settings.
+    pub config: Config,
+    pub(super) sources: BTreeMap<&'static str, Source>,
+}
+
+impl Effective {
+    /// Reads the environment, the configuration file and the machine, and resolves `flags` with
+    /// them.
+    pub fn load(flags: &ServeFlags) -> Result<Effective, ConfigErrors> {
+        let environment = environment();
+        let machine = MachineFacts::read();
+        let (file, unreadable) = match read_file(flags, &environment, &machine) {
+            Ok(file) => (file, None),
+            Err(mistake) => (None, Some(mistake)),
+        };
+        let inputs = Inputs { flags, environment: &environment, file, machine: &machine };
+        let resolved = Effective::resolve(&inputs);
+        let Some(mistake) = unreadable else {
+            return resolved;
+        };
+        let mut mistakes = vec![mistake];
+        if let Err(errors) = resolved {
+            mistakes.extend(errors.mistakes);
+        }
+        Err(ConfigErrors { mistakes })
+    }
+
+    /// Resolves `inputs`, touching nothing else.
+    pub fn resolve(inputs: &Inputs<'_>) -> Result<Effective, ConfigErrors> {
+        let mut reader = Reader::new(inputs);
+        let home = default_root(inputs.environment, inputs.machine.home.as_deref());
+        let root = reader.one("root", home, |given| values::path(given.text, given.base).map(Some));
+        if root.is_none() && reader.source("root") == Source::Default {
+            let remedy = "there is no home directory; name the task directory with --root DIR";
+            reader.mistake("root", None, remedy.to_owned());
+        }
+        let root = root.unwrap_or_default();
+        let listen = listen(&mut reader, &root);
+        let working_dir = inputs.machine.home.clone().unwrap_or_else(|| PathBuf::from("/"));
+        let running = default_running_jobs(inputs.machine);
+        let config = Config {
+            root,
+            listen,
+            durability: reader
+                .one("durability", Durability::Power, |it| values::durability(it.text)),
+            max_running_jobs: number(&mut reader, "max_running_jobs", running, 100_000),
+            max_queued_jobs: number(&mut reader, "max_queued_jobs", 100_000, 10_000_000),
+            default_timeout: optional_duration(
+                &mut reader,
+                "default_timeout",
+                Duration::from_millis(1),
+            ),
+            default_working_dir: reader
+                .one("default_working_dir", working_dir, |it| values::path(it.text, it.base)),
+            max_stdin_bytes: reader
+                .one("max_stdin_bytes", 1 << 20, |it| values::bytes(it.text, STDIN_BYTES_MAX)),
+            max_wait: reader.one("max_wait", HOUR, |it| values::duration(it.text, &(SECOND..=DAY))),
+            max_streams: number(&mut reader, "max_streams", 4096, 1_000_000),
+            drain_limit: reader.one("drain_limit", 10 * SECOND, |it| {
+                values::duration(it.text, &(Duration::ZERO..=HOUR))
+            }),
+            idle_shutdown: optional_duration(&mut reader, "idle_shutdown", SECOND),
+            retention: optional_duration(&mut reader, "retention", SECOND),
+            cgroup: reader.one("cgroup", CgroupUse::Auto, |it| values::cgroup(it.text)),
+            log_filter: reader
+                .one("log_filter", "info".to_owned(), |it| values::log_filter(it.text)),
+            log_format: reader.one("log_format", LogFormat::Auto, |it| values::log_format(it.text)),
+        };
+        let (sources, mistakes) = reader.finish();
+        if mistakes.is_empty() {
+            Ok(Effective { config, sources })
+        } else {
+            Err(ConfigErrors { mistakes })
+        }
+    }
+}
+
+/// The task directory if nobody names one; `None` without a home directory.
+pub fn default_root(
+    environment: &BTreeMap<String, String>,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
+    let state = absolute_variable(environment, "XDG_STATE_HOME")
+        .or_else(|| home.map(|home| home.join(".local/state")))?;
+    Some(state.join("jobwarden"))
+}
+
+/// The socket of the service of the task directory `root`, unless it is told otherwise.
+pub fn default_socket(root: &Path) -> PathBuf {
+    root.join("jobwarden.sock")
+}
+
+fn listen(reader: &mut Reader<'_>, root: &Path) -> Vec<ListenAddress> {
+    let mut addresses =
+        reader.many("listen", |given| values::listen_address(given.text, given.base));
+    let mut seen = Vec::new();
+    for address in &addresses {
+        if seen.contains(&address) {
+            let remedy = "must not name the same address twice".to_owned();
+            reader.mistake("listen", Some(address.to_string()), remedy);
+        }
+        seen.push(address);
+    }
+    if addresses.is_empty() && reader.source("listen") == Source::Default {
+        match values::socket_path(default_socket(root)) {
+            Ok(path) => addresses.push(ListenAddress::Unix(path)),
+            Err(remedy) => reader.mistake("root", Some(root.display().to_string()), remedy),
+        }
+    }
+    addresses
+}
+
+fn number(reader: &mut Reader<'_>, key: &'static str, default: u32, most: u32) -> u32 {
+    reader.one(key, default, |given| values::number(given.text, &(1..=most)))
+}
+
+fn optional_duration(
+    reader: &mut Reader<'_>,
+    key: &'static str,
+    least: Duration,
+) -> Option<Duration> {
+    reader.one(key, None, |given| values::duration_or_none(given.text, &(least..=TEN_YEARS)))
+}
+
+fn default_running_jobs(machine: &MachineFacts) -> u32 {
+    let by_memory = machine.memory_bytes.map_or(16, |bytes| bytes / MEMORY_BYTES_PER_JOB);
+    let by_files = machine
+        .open_files_max
+        .map_or(u64::MAX, |most| most.saturating_sub(OPEN_FILES_RESERVED) / OPEN_FILES_PER_JOB);
+    let jobs = by_memory.clamp(16, 1024).min(by_files).max(1);
+    u32::try_from(jobs).unwrap_or(1024)
+}
+
+/// What the settings may depend on. Text that is not UTF-8 keeps a mark that no value accepts.
+fn environment() -> BTreeMap<String, String> {
+    env::vars_os()
+        .map(|(name, value)| {
+            (name.to_string_lossy().into_owned(), value.to_string_lossy().into_owned())
+        })
+        .filter(|(name, _)| name.starts_with("JOBWARDEN_") || name.starts_with("XDG_"))
+        .collect()
+}
+
+/// The file that was named, which must be readable, or the usual one, which may be missing.
+fn read_file(
+    flags: &ServeFlags,
+    environment: &BTreeMap<String, String>,
+    machine: &MachineFacts,
+) -> Result<Option<ConfigFile>, Mistake> {
+    let variable = environment.get("JOBWARDEN_CONFIG");
+    let (source, path) = match (&flags.config, variable) {
+        (Some(text), _) => (Source::Flag("--config".to_owned()), Some(PathBuf::from(text))),
+        (None, Some(text)) => {
+            (Source::Environment("JOBWARDEN_CONFIG".to_owned()), Some(PathBuf::from(text)))
+        }
+        (None, None) => {
+            let base = absolute_variable(environment, "XDG_CONFIG_HOME")
+                .or_else(|| machine.home.as_ref().map(|home| home.join(".config")));
+            (Source::Default, base.map(|base| base.join("jobwarden/config.toml")))
+        }
+    };
+    let Some(path) = path else { return Ok(None) };
+    match fs::read_to_string(&path) {
+        Ok(text) => Ok(Some(ConfigFile { path, text })),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && source == Source::Default => {
+            Ok(None)
+        }
+        Err(error) => {
+            let source = match source {
+                Source::Default => Source::File { path: path.clone(), key: String::new() },
+                named => named,
+            };
+            let value = Some(path.display().to_string());
+            let remedy = format!("must name a file that can be read: {error}");
+            Err(Mistake { source, value, remedy })
+        }
+    }
+}
+
+fn absolute_variable(environment: &BTreeMap<String, String>, name: &str) -> Option<PathBuf> {
+    environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute())
+}

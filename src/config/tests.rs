@@ -1,0 +1,144 @@
+//! What the settings promise: which source wins, and that no mistake hides another.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use super::{
+    ConfigErrors, ConfigFile, Durability, Effective, Inputs, ListenAddress, MachineFacts,
+    ServeFlags, Source,
+};
+
+fn machine() -> MachineFacts {
+    MachineFacts {
+        memory_bytes: Some(8 << 30),
+        open_files_max: Some(524_288),
+        home: Some(PathBuf::from("/home/ada")),
+        current_dir: PathBuf::from("/work"),
+    }
+}
+
+fn resolve(
+    flags: &ServeFlags,
+    variables: &[(&str, &str)],
+    file: Option<&str>,
+) -> Result<Effective, ConfigErrors> {
+    let environment: BTreeMap<_, _> =
+        variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let file =
+        file.map(|text| ConfigFile { path: PathBuf::from("/etc/jw.toml"), text: text.to_owned() });
+    Effective::resolve(&Inputs { flags, environment: &environment, file, machine: &machine() })
+}
+
+#[test]
+fn without_any_source_the_documented_defaults_hold() {
+    let config = resolve(&ServeFlags::default(), &[], None).unwrap().config;
+    assert_eq!(config.root, PathBuf::from("/home/ada/.local/state/jobwarden"));
+    assert_eq!(
+        config.listen,
+        [ListenAddress::Unix("/home/ada/.local/state/jobwarden/jobwarden.sock".into())]
+    );
+    assert_eq!(config.durability, Durability::Power);
+    assert_eq!(config.max_running_jobs, 512);
+    assert_eq!(config.max_queued_jobs, 100_000);
+    assert_eq!(config.default_timeout, None);
+    assert_eq!(config.default_working_dir, PathBuf::from("/home/ada"));
+    assert_eq!(config.max_wait, Duration::from_hours(1));
+    assert_eq!(config.log_filter, "info");
+}
+
+#[test]
+fn a_flag_wins_over_the_environment_and_that_over_the_file() {
+    let file = Some("max_streams = 1\nmax_queued_jobs = 1\nmax_running_jobs = 1\n");
+    let variables = [("JOBWARDEN_MAX_STREAMS", "2"), ("JOBWARDEN_MAX_QUEUED_JOBS", "2")];
+    let flags = ServeFlags { max_streams: Some("3".to_owned()), ..ServeFlags::default() };
+    let effective = resolve(&flags, &variables, file).unwrap();
+    let config = &effective.config;
+    assert_eq!((config.max_streams, config.max_queued_jobs, config.max_running_jobs), (3, 2, 1));
+    assert_eq!(effective.sources["max_streams"], Source::Flag("--max-streams".to_owned()));
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_source() {
+    let file = Some("max_wait = \"1\"\nmax_runing_jobs = 3\nretention = true\n[extra]\n");
+    let flags = ServeFlags {
+        listen: vec!["0.0.0.0:80".to_owned(), "nowhere".to_owned()],
+        ..ServeFlags::default()
+    };
+    let errors = resolve(&flags, &[("JOBWARDEN_DURABILITY", "eternal")], file).unwrap_err();
+    let sources: Vec<String> = errors.mistakes.iter().map(|it| it.source.to_string()).collect();
+    assert_eq!(
+        sources,
+        [
+            "--listen",
+            "--listen",
+            "JOBWARDEN_DURABILITY",
+            "/etc/jw.toml:max_wait",
+            "/etc/jw.toml:retention",
+            "/etc/jw.toml:max_runing_jobs",
+            "/etc/jw.toml:extra",
+        ]
+    );
+    let text = errors.to_string();
+    assert!(text.starts_with("7 settings are wrong\n"), "{text}");
+    assert!(text.contains("did you mean max_running_jobs?"), "{text}");
+    assert!(text.contains("must be \"power\" or \"process\""), "{text}");
+}
+
+#[test]
+fn a_file_that_is_no_toml_does_not_hide_other_mistakes() {
+    let errors =
+        resolve(&ServeFlags::default(), &[("JOBWARDEN_CGROUP", "x")], Some("a = = 1")).unwrap_err();
+    assert_eq!(errors.mistakes.len(), 2, "{errors}");
+    assert!(errors.mistakes[0].remedy.contains("line 1"), "{errors}");
+}
+
+#[test]
+fn relative_paths_start_from_the_callers_directory_but_not_in_the_file() {
+    let flags = ServeFlags { root: Some("state".to_owned()), ..ServeFlags::default() };
+    assert_eq!(resolve(&flags, &[], None).unwrap().config.root, PathBuf::from("/work/state"));
+    let errors = resolve(&ServeFlags::default(), &[], Some("root = \"state\"")).unwrap_err();
+    assert_eq!(errors.mistakes[0].remedy, "must be an absolute path");
+}
+
+#[test]
+fn a_root_too_deep_for_a_socket_is_refused_unless_another_address_is_given() {
+    let deep = format!("/{}", "d".repeat(100));
+    let mut flags = ServeFlags { root: Some(deep), ..ServeFlags::default() };
+    let errors = resolve(&flags, &[], None).unwrap_err();
+    assert!(errors.mistakes[0].remedy.contains("shorter unix:PATH"), "{errors}");
+    flags.listen = vec!["unix:/run/jw.sock".to_owned()];
+    assert!(resolve(&flags, &[], None).is_ok());
+}
+
+#[test]
+fn the_printed_settings_give_the_same_settings_again() {
+    let flags = ServeFlags {
+        listen: vec!["unix:/tmp/a \"b\".sock".to_owned(), "[::1]:7420".to_owned()],
+        retention: Some("30days".to_owned()),
+        ..ServeFlags::default()
+    };
+    let effective = resolve(&flags, &[("JOBWARDEN_MAX_WAIT", "90s")], None).unwrap();
+    let toml = effective.to_toml();
+    assert!(toml.contains("# JOBWARDEN_MAX_WAIT\nmax_wait = \"1m 30s\"\n"), "{toml}");
+    assert!(toml.contains("# default\nmax_streams = 4096\n"), "{toml}");
+    let again = resolve(&ServeFlags::default(), &[], Some(&toml)).unwrap();
+    assert_eq!(again.config, effective.config);
+}
+
+#[test]
+fn the_default_number_of_jobs_follows_memory_and_open_files() {
+    let jobs = |memory_bytes, open_files_max| {
+        let machine = MachineFacts { memory_bytes, open_files_max, ..machine() };
+        let inputs = Inputs {
+            flags: &ServeFlags::default(),
+            environment: &BTreeMap::new(),
+            file: None,
+            machine: &machine,
+        };
+        Effective::resolve(&inputs).unwrap().config.max_running_jobs
+    };
+    assert_eq!(jobs(Some(1 << 40), None), 1024);
+    assert_eq!(jobs(Some(1 << 20), None), 16);
+    assert_eq!(jobs(None, None), 16);
+    assert_eq!(jobs(Some(1 << 40), Some(1024)), 96);
+    assert_eq!(jobs(Some(1 << 40), Some(10)), 1);
+}

@@ -1,0 +1,191 @@
+//! From the text of one value to the value, within its bounds.
+//!
+//! Each function answers what would be right if the text is not: a whole phrase that begins with
+//! `must`, or a sentence of its own.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::RangeInclusive,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{CgroupUse, Durability, ListenAddress, LogFormat};
+
+/// The longest path that a unix socket can have: `sun_path` less its NUL.
+const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The longest text of a log filter.
+const LOG_FILTER_BYTES_MAX: usize = 4096;
+
+/// A whole number within `bounds`. Underscores may group the digits.
+pub(super) fn number(text: &str, bounds: &RangeInclusive<u32>) -> Result<u32, String> {
+    let wrong = || format!("must be a whole number from {} to {}", bounds.start(), bounds.end());
+    let number = text.replace('_', "").parse().map_err(|_| wrong())?;
+    if bounds.contains(&number) { Ok(number) } else { Err(wrong()) }
+}
+
+/// A number of bytes up to `most`, plain or with `KiB`, `MiB` or `GiB`.
+pub(super) fn bytes(text: &str, most: u64) -> Result<u64, String> {
+    let wrong = || format!("must be a number of bytes from 0 to {most}, for example 65536 or 1MiB");
+    let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
+    let (digits, unit): (&str, u64) = units
+        .iter()
+        .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
+        .ok_or_else(wrong)?;
+    let count: u64 = digits.trim_end().replace('_', "").parse().map_err(|_| wrong())?;
+    count.checked_mul(unit).filter(|bytes| *bytes <= most).ok_or_else(wrong)
+}
+
+/// A span of time within `bounds`, such as `90s`, `1h 30m` or `2days`.
+pub(super) fn duration(text: &str, bounds: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let wrong = || {
+        let (least, most) = (
+            humantime::format_duration(*bounds.start()),
+            humantime::format_duration(*bounds.end()),
+        );
+        format!("must be a duration from {least} to {most} with its unit, for example \"10s\"")
+    };
+    let duration = humantime::parse_duration(text).map_err(|_| wrong())?;
+    if bounds.contains(&duration) { Ok(duration) } else { Err(wrong()) }
+}
+
+/// A span of time within `bounds`, or `none`.
+pub(super) fn duration_or_none(
+    text: &str,
+    bounds: &RangeInclusive<Duration>,
+) -> Result<Option<Duration>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    duration(text, bounds).map(Some).map_err(|remedy| format!("{remedy}, or \"none\""))
+}
+
+/// An absolute path. A relative one starts from `base`, where there is one.
+pub(super) fn path(text: &str, base: Option<&Path>) -> Result<PathBuf, String> {
+    let path = Path::new(text);
+    if text.is_empty() || text.contains('\0') || text.contains('\u{fffd}') {
+        return Err("must be a path in UTF-8".to_owned());
+    }
+    match base {
+        _ if path.is_absolute() => Ok(path.to_owned()),
+        Some(base) => Ok(base.join(path)),
+        None => Err("must be an absolute path".to_owned()),
+    }
+}
+
+/// An address to listen on.
+pub(super) fn listen_address(text: &str, base: Option<&Path>) -> Result<ListenAddress, String> {
+    if let Some(socket) = text.strip_prefix("unix:") {
+        return socket_path(path(socket, base)?).map(ListenAddress::Unix);
+    }
+    let wrong = || {
+        "must be unix:PATH or a loopback HOST:PORT, for example 127.0.0.1:7420 or [::1]:7420"
+            .to_owned()
+    };
+    let address = match text.strip_prefix("localhost:") {
+        Some(port) => {
+            let port = port.parse().map_err(|_| wrong())?;
+            SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+        }
+        None => text.parse().map_err(|_| wrong())?,
+    };
+    if !address.ip().is_loopback() {
+        return Err(
+            "is refused because anyone who reaches it could run commands: TLS and tokens are not \
+             supported yet; listen on 127.0.0.1 or [::1] and reach it through an SSH tunnel"
+                .to_owned(),
+        );
+    }
+    Ok(ListenAddress::Tcp(address))
+}
+
+/// `path` if a unix socket can have it.
+pub(super) fn socket_path(path: PathBuf) -> Result<PathBuf, String> {
+    let length = path.as_os_str().len();
+    if length > SOCKET_PATH_BYTES_MAX {
+        return Err(format!(
+            "makes a socket path of {length} bytes where {SOCKET_PATH_BYTES_MAX} is the most; \
+             listen on a shorter unix:PATH"
+        ));
+    }
+    Ok(path)
+}
+
+/// `power` or `process`.
+pub(super) fn durability(text: &str) -> Result<Durability, String> {
+    match text {
+        "power" => Ok(Durability::Power),
+        "process" => Ok(Durability::Process),
+        _ => Err("must be \"power\" or \"process\"".to_owned()),
+    }
+}
+
+/// `auto` or `off`.
+pub(super) fn cgroup(text: &str) -> Result<CgroupUse, String> {
+    match text {
+        "auto" => Ok(CgroupUse::Auto),
+        "off" => Ok(CgroupUse::Off),
+        _ => Err("must be \"auto\" or \"off\"".to_owned()),
+    }
+}
+
+/// `auto`, `human` or `json`.
+pub(super) fn log_format(text: &str) -> Result<LogFormat, String> {
+    match text {
+        "auto" => Ok(LogFormat::Auto),
+        "human" => Ok(LogFormat::Human),
+        "json" => Ok(LogFormat::Json),
+        _ => Err("must be \"auto\", \"human\" or \"json\"".to_owned()),
+    }
+}
+
+/// A filter in the syntax of `tracing`.
+pub(super) fn log_filter(text: &str) -> Result<String, String> {
+    let is_filter = tracing_subscriber::EnvFilter::try_new(text).is_ok();
+    if is_filter && !text.is_empty() && text.len() <= LOG_FILTER_BYTES_MAX {
+        return Ok(text.to_owned());
+    }
+    Err("must be a log filter such as \"info\" or \"info,jobwarden=debug\"".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_take_units_and_stop_at_the_bound() {
+        assert_eq!(bytes("1MiB", 1 << 20), Ok(1 << 20));
+        assert_eq!(bytes("2 KiB", 1 << 20), Ok(2048));
+        assert_eq!(bytes("1_000", 1 << 20), Ok(1000));
+        for wrong in ["", "MiB", "-1", "1MB", "2MiB", "99999999999GiB", "1.5KiB"] {
+            assert!(bytes(wrong, 1 << 20).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn durations_need_a_unit_and_keep_their_bounds() {
+        let bounds = Duration::from_secs(1)..=Duration::from_hours(1);
+        assert_eq!(duration("1h", &bounds), Ok(Duration::from_hours(1)));
+        assert_eq!(duration_or_none("none", &bounds), Ok(None));
+        for wrong in ["", "5", "0s", "2h", "-1s", "soon"] {
+            assert!(duration_or_none(wrong, &bounds).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn only_loopback_and_sockets_of_a_possible_length_are_listened_on() {
+        let listens = |text: &str| listen_address(text, None);
+        assert!(listens("127.0.0.1:0").is_ok());
+        assert!(listens("[::1]:7420").is_ok());
+        assert!(listens("localhost:7420").is_ok());
+        assert!(listens("unix:/run/jobwarden.sock").is_ok());
+        for wrong in ["0.0.0.0:1", "[::]:1", "192.0.2.1:1", "example.org:1", "127.0.0.1", "unix:x"]
+        {
+            assert!(listens(wrong).is_err(), "{wrong}");
+        }
+        assert!(listens(&format!("unix:/{}", "x".repeat(106))).is_ok());
+        assert!(listens(&format!("unix:/{}", "x".repeat(107))).is_err());
+        assert!(listens("0.0.0.0:1").is_err_and(|remedy| remedy.contains("TLS")));
+    }
+}

@@ -1,0 +1,166 @@
+//! The launcher as the service sees it: a process to ask for supervisors, started again if it
+//! dies. Nothing that it says is believed without a look at the folder.
+
+use std::{
+    io,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::process::CommandExt as _,
+    },
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    job::JobId,
+    launch_message::{MESSAGE_BYTES_MAX, Notice, Request},
+    store::Layout,
+    sys::{fs, poll, socket},
+};
+
+/// How long a request waits for room in the socket before the launcher counts as stuck.
+const SEND_LIMIT: Duration = Duration::from_secs(10);
+/// How often the notices' thread looks whether it is to end.
+const STOP_CHECK: Duration = Duration::from_millis(500);
+/// The pause before a launcher that died is started again.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// The launcher of this service.
+#[derive(Debug)]
+pub struct Launch {
+    layout: Layout,
+    running: Mutex<Option<Running>>,
+    is_stopping: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Running {
+    process: Child,
+    socket: Arc<OwnedFd>,
+}
+
+impl Launch {
+    /// Starts a launcher for the store at `root`.
+    pub fn start(root: &Path) -> io::Result<Self> {
+        let layout = Layout::new(root);
+        let running = Mutex::new(Some(spawn(&layout)?));
+        Ok(Self { layout, running, is_stopping: AtomicBool::new(false) })
+    }
+
+    /// Asks for a supervisor for a queued job.
+    pub fn launch(&self, id: JobId) -> io::Result<()> {
+        self.send(Request::Launch(id))
+    }
+
+    /// Asks for the end of a job whose supervisor died.
+    pub fn bury(&self, id: JobId) -> io::Result<()> {
+        self.send(Request::Bury(id))
+    }
+
+    fn send(&self, request: Request) -> io::Result<()> {
+        let socket = match &*self.lock() {
+            Some(running) => Arc::clone(&running.socket),
+            None => return Err(io::ErrorKind::NotConnected.into()),
+        };
+        socket::send_message_within(&*socket, request.to_string().as_bytes(), SEND_LIMIT)
+    }
+
+    /// Whether the launcher answers for itself now.
+    pub fn is_alive(&self) -> bool {
+        match &mut *self.lock() {
+            Some(running) => matches!(running.process.try_wait(), Ok(None)),
+            None => false,
+        }
+    }
+
+    /// Passes on what the launcher tells, and starts another when it has died, until `stop`.
+    /// `on_restart` is called after each new start: requests may have been lost.
+    pub fn run(&self, on_notice: impl Fn(Notice), on_restart: impl Fn()) {
+        while !self.is_stopping.load(Ordering::Relaxed) {
+            let socket = self.lock().as_ref().map(|running| Arc::clone(&running.socket));
+            let is_open = match socket {
+                Some(socket) => receive(&socket, &on_notice),
+                None => false,
+            };
+            if !is_open && !self.is_stopping.load(Ordering::Relaxed) {
+                self.restart();
+                on_restart();
+            }
+        }
+        // Its socket closes with this: it stays for as long as it has supervisors.
+        *self.lock() = None;
+    }
+
+    /// Lets `run` return and lets go of the launcher.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn restart(&self) {
+        std::thread::sleep(RESTART_PAUSE);
+        let mut running = self.lock();
+        if let Some(mut dead) = running.take() {
+            // One that closed its socket is dead or about to be.
+            let _ = dead.process.kill();
+            let _ = dead.process.wait();
+            tracing::warn!("the launcher has died; another is started");
+        }
+        match spawn(&self.layout) {
+            Ok(started) => *running = Some(started),
+            Err(error) => tracing::error!(%error, "the launcher cannot be started"),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Running>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes what is there or waits a little; false once the other side is gone.
+fn receive(socket: &OwnedFd, on_notice: &impl Fn(Notice)) -> bool {
+    match poll::readable([Some(socket.as_fd())], Some(STOP_CHECK)) {
+        Ok([true]) => {}
+        Ok([false]) => return true,
+        Err(_) => return false,
+    }
+    let mut buffer = [0; MESSAGE_BYTES_MAX];
+    match socket::receive_message(socket, &mut buffer) {
+        Ok(0) => false,
+        Ok(length) => {
+            if let Some(notice) =
+                str::from_utf8(&buffer[..length]).ok().and_then(|text| text.parse().ok())
+            {
+                on_notice(notice);
+            }
+            true
+        }
+        Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
+fn spawn(layout: &Layout) -> io::Result<Running> {
+    let (ours, theirs) = socket::message_pair()?;
+    let log = fs::open_to_append(&layout.supervisor_log())?;
+    // No pre_exec: that would fork this process with all its memory. The launcher does for
+    // itself what it needs.
+    let process = Command::new(own_program())
+        .arg0("jobwarden")
+        .arg("launcher")
+        .arg(layout.root())
+        .current_dir("/")
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .stderr(Stdio::from(log))
+        .spawn()?;
+    Ok(Running { process, socket: Arc::new(ours) })
+}
+
+/// This very program, also after an upgrade has put another in its place.
+fn own_program() -> PathBuf {
+    PathBuf::from("/proc/self/exe")
+}

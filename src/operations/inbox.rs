@@ -1,0 +1,61 @@
+//! Folders in the inbox become jobs, or are told why not.
+
+use crate::store::Dropped;
+
+use super::{Asked, OperationError, Operations};
+
+impl Operations {
+    /// Looks at every unanswered folder in the inbox and answers it. What cannot be accepted for
+    /// now (a full queue or disk) stays and is looked at again.
+    pub fn take_inbox(&self) {
+        let dropped = match self.catalog.store().dropped() {
+            Ok(dropped) => dropped,
+            Err(error) => {
+                tracing::warn!(%error, "the inbox cannot be read");
+                return;
+            }
+        };
+        for folder in dropped {
+            let answered = match folder {
+                Dropped::Submission { name, draft, uid } => {
+                    let owner = format!("uid:{uid}");
+                    let asked = Asked { owner, request_id: Some(name.clone()) };
+                    self.take_folder(&name, self.submit(*draft, &asked))
+                }
+                Dropped::Broken { name, why } => {
+                    tracing::warn!(folder = ?name, why, "a folder in the inbox is rejected");
+                    self.catalog.store().answer_rejected(&name, &why)
+                }
+                Dropped::Unfinished => Ok(()),
+            };
+            if let Err(error) = answered {
+                tracing::warn!(%error, "a folder in the inbox cannot be answered");
+            }
+        }
+    }
+
+    fn take_folder(
+        &self,
+        name: &str,
+        submitted: Result<super::Submitted, OperationError>,
+    ) -> Result<(), crate::store::StoreError> {
+        let store = self.catalog.store();
+        match submitted {
+            Ok(submitted) => store.answer_accepted(name, submitted.job.id()),
+            Err(OperationError::Invalid(violations)) => {
+                let lines = violations
+                    .iter()
+                    .map(|violation| format!("{}: {}", violation.field, violation.description));
+                store.answer_rejected(name, &lines.collect::<Vec<_>>().join("\n"))
+            }
+            Err(error @ OperationError::RequestIdReused(_)) => {
+                store.answer_rejected(name, &error.to_string())
+            }
+            // Not its fault: it stays where it is and is tried again.
+            Err(error) => {
+                tracing::debug!(folder = ?name, %error, "a folder in the inbox has to wait");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Accepting jobs: checked, deduplicated, durable, queued; and running an old spec again.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use crate::{
+    job::{
+        Accepted, Draft, DraftLimits, Job, JobId, Secrets, Spec, State, Violation,
+        check_request_id, check_variables,
+    },
+    store::{StoreError, Submission},
+};
+
+use super::{OperationError, Operations, one_at_a_time};
+
+/// The label that links a job to the one whose spec it runs again.
+const RERUN_LABEL: &str = "jobwarden/rerun-of";
+
+/// Who asks, and by which request id.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// The principal.
+    pub owner: String,
+    /// The request id, if there is one.
+    pub request_id: Option<String>,
+}
+
+/// An accepted job.
+#[derive(Clone, Debug)]
+pub struct Submitted {
+    /// The job.
+    pub job: Arc<Job>,
+    /// Whether an earlier call had submitted it.
+    pub deduplicated: bool,
+}
+
+/// What is about to be accepted.
+struct Checked {
+    spec: Spec,
+    secrets: Secrets,
+    stdin: Vec<u8>,
+}
+
+impl Operations {
+    /// Accepts the job that a draft describes. When this returns, the job is durable.
+    pub fn submit(&self, draft: Draft, asked: &Asked) -> Result<Submitted, OperationError> {
+        let limits = DraftLimits { stdin_bytes_max: self.defaults.stdin_bytes_max };
+        let mut violations = Vec::new();
+        violations
+            .extend(asked.request_id.as_ref().and_then(|id| check_request_id("request_id", id)));
+        let checked = match draft.check(&limits) {
+            Ok((spec, secrets, stdin)) => Checked { spec, secrets, stdin },
+            Err(found) => {
+                violations.extend(found);
+                return Err(OperationError::Invalid(violations));
+            }
+        };
+        if !violations.is_empty() {
+            return Err(OperationError::Invalid(violations));
+        }
+        self.accept(checked, asked)
+    }
+
+    /// Accepts a new job with the spec of an old one. Its secrets must be given again.
+    pub fn rerun(
+        &self,
+        id: JobId,
+        secret_env: BTreeMap<String, String>,
+        asked: &Asked,
+    ) -> Result<Submitted, OperationError> {
+        if let Some(violation) =
+            asked.request_id.as_ref().and_then(|id| check_request_id("request_id", id))
+        {
+            return Err(OperationError::Invalid(vec![violation]));
+        }
+        let old = self.catalog.get(id)?;
+        let mut spec = old.accepted.spec.clone();
+        let is_given = |key: &String| secret_env.contains_key(key);
+        let missing: Vec<_> =
+            spec.secret_keys.iter().filter(|key| !is_given(key)).cloned().collect();
+        if !missing.is_empty() {
+            return Err(OperationError::MissingSecrets { id, keys: missing });
+        }
+        let mut violations = check_variables("secret_env", &secret_env);
+        for key in secret_env.keys().filter(|key| !spec.secret_keys.contains(key)) {
+            let rule = "names no secret of the spec; leave it out";
+            violations.push(Violation::new(format!("secret_env[{key:?}]"), rule));
+        }
+        if !violations.is_empty() {
+            return Err(OperationError::Invalid(violations));
+        }
+        let stdin = match spec.stdin_bytes {
+            0 => Vec::new(),
+            _ => self.catalog.store().job_dir(id).stdin()?,
+        };
+        spec.labels.insert(RERUN_LABEL.to_owned(), id.to_string());
+        self.accept(Checked { spec, secrets: Secrets(secret_env), stdin }, asked)
+    }
+
+    fn accept(&self, checked: Checked, asked: &Asked) -> Result<Submitted, OperationError> {
+        let store = self.catalog.store();
+        let digest = store.digest(&checked.spec, &checked.secrets, &checked.stdin);
+        let Some(request_id) = &asked.request_id else {
+            return self.create(checked, asked, digest);
+        };
+        let key = (asked.owner.clone(), request_id.clone());
+        one_at_a_time(&self.requests, &key, || match self.known(asked, request_id)? {
+            Some((job, known)) if known == digest => Ok(Submitted { job, deduplicated: true }),
+            Some((job, _)) => Err(OperationError::RequestIdReused(job.id())),
+            None => self.create(checked, asked, digest),
+        })
+    }
+
+    /// The job that a request id stands for, if it is still there, and its digest.
+    fn known(
+        &self,
+        asked: &Asked,
+        request_id: &str,
+    ) -> Result<Option<(Arc<Job>, String)>, OperationError> {
+        let Some(known) = self.catalog.store().known_request(&asked.owner, request_id)? else {
+            return Ok(None);
+        };
+        match self.catalog.get(known.id) {
+            Ok(job) => Ok(Some((job, known.digest))),
+            // Deleted since, or never finished: the id is free again.
+            Err(error) if error.is_missing() => Ok(None),
+            Err(StoreError::Corrupt { path, .. }) if !path.ends_with("spec.json") => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn create(
+        &self,
+        checked: Checked,
+        asked: &Asked,
+        digest: String,
+    ) -> Result<Submitted, OperationError> {
+        if self.is_draining() {
+            return Err(OperationError::Draining);
+        }
+        self.queue.reserve().map_err(|_| OperationError::QueueFull)?;
+        let created = self.create_reserved(checked, asked, digest);
+        match &created {
+            Ok(submitted) => self.queue.add_reserved(&submitted.job),
+            Err(_) => self.queue.release(),
+        }
+        created
+    }
+
+    fn create_reserved(
+        &self,
+        checked: Checked,
+        asked: &Asked,
+        digest: String,
+    ) -> Result<Submitted, OperationError> {
+        let Checked { spec, secrets, stdin } = checked;
+        let next = self.catalog.next_id();
+        let (id, create_time) =
+            next.map_err(|source| OperationError::System { action: "make an id", source })?;
+        let default_dir = || self.defaults.working_dir.to_string_lossy().into_owned();
+        let accepted = Accepted {
+            id,
+            create_time,
+            owner: asked.owner.clone(),
+            request_id: asked.request_id.clone(),
+            digest,
+            working_dir: spec.working_dir.clone().unwrap_or_else(default_dir),
+            timeout: spec.timeout.or(self.defaults.timeout),
+            durability: self.defaults.durability,
+            spec,
+        };
+        let submission = Submission { accepted, secrets, stdin };
+        let dir = self.catalog.store().create(&submission)?;
+        let watch = self.watcher.watch(&dir, id);
+        let labels = submission.accepted.spec.labels.clone();
+        let job = Job {
+            accepted: Arc::new(submission.accepted),
+            state: State::Queued,
+            revision: 1,
+            labels,
+            cancel: None,
+            kills: Vec::new(),
+            timeout_change: None,
+        };
+        self.catalog.insert(job.clone(), watch, true);
+        Ok(Submitted { job: Arc::new(job), deduplicated: false })
+    }
+}

@@ -1,0 +1,220 @@
+//! The queue at work: one thread that starts what the schedule picks and ends what has waited
+//! for too long. It sleeps until something changes.
+
+mod schedule;
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+pub use schedule::{Full, Queued, Schedule};
+
+use crate::{
+    catalog::{Catalog, weight},
+    job::{End, EndCause, EndState, Event, Job, JobId, OutputSize, State, StopRequest, Time},
+    launch::Launch,
+    store::{JobRecord, StoreError},
+    sys::clock,
+};
+
+/// How long a start that was refused (no process, no descriptor, no room) is put off.
+const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+/// The longest sleep: the boot clock goes on while the host is suspended, the condition does not.
+const SLEEP_MAX: Duration = Duration::from_secs(60);
+
+/// The queue.
+#[derive(Debug)]
+pub struct Queue {
+    catalog: Arc<Catalog>,
+    launch: Arc<Launch>,
+    state: Mutex<QueueState>,
+    changed: Condvar,
+}
+
+#[derive(Debug)]
+struct QueueState {
+    schedule: Schedule,
+    /// Starts are put off until then, on the boot clock.
+    paused_until: Option<Duration>,
+    is_stopping: bool,
+}
+
+impl Queue {
+    /// A queue that starts jobs by `launch`. `run` does the work.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        launch: Arc<Launch>,
+        running_max: usize,
+        queued_max: usize,
+    ) -> Self {
+        let schedule = Schedule::new(running_max, queued_max);
+        let state = QueueState { schedule, paused_until: None, is_stopping: false };
+        Self { catalog, launch, state: Mutex::new(state), changed: Condvar::new() }
+    }
+
+    /// Sets a place aside for a job that is about to be accepted.
+    pub fn reserve(&self) -> Result<(), Full> {
+        self.lock().schedule.reserve()
+    }
+
+    /// Gives a reserved place back: the job was not accepted.
+    pub fn release(&self) {
+        self.lock().schedule.release();
+    }
+
+    /// Adds an accepted job in the place that was reserved for it.
+    pub fn add_reserved(&self, job: &Job) {
+        let mut state = self.lock();
+        state.schedule.release();
+        state.schedule.add(queued(job));
+        self.changed.notify_one();
+    }
+
+    /// Adds a job that was accepted by an earlier service, or whose start came to nothing.
+    pub fn add(&self, job: &Job) {
+        self.lock().schedule.add(queued(job));
+        self.changed.notify_one();
+    }
+
+    /// Counts a job as running that an earlier service started.
+    pub fn add_running(&self, id: JobId) {
+        self.lock().schedule.add_running(id);
+    }
+
+    /// Takes out a job that has ended or gone; its place is free for the next.
+    pub fn remove(&self, id: JobId) {
+        self.lock().schedule.remove(id);
+        self.changed.notify_one();
+    }
+
+    /// Puts a job back whose start was refused, and waits a little with the next.
+    pub fn refused(&self, job: &Job) {
+        let mut state = self.lock();
+        state.paused_until = Some(clock::since_boot() + REFUSED_PAUSE);
+        state.schedule.remove(job.id());
+        state.schedule.add(queued(job));
+        self.changed.notify_one();
+    }
+
+    /// Whether a job is counted as running or being started.
+    pub fn is_running(&self, id: JobId) -> bool {
+        self.lock().schedule.is_running(id)
+    }
+
+    /// The jobs that are counted as running or being started.
+    pub fn running_ids(&self) -> Vec<JobId> {
+        self.lock().schedule.running_ids()
+    }
+
+    /// How many jobs wait, and how many run or are being started.
+    pub fn counts(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.schedule.waiting_count(), state.schedule.running_count())
+    }
+
+    /// Starts nothing more and lets `run` return.
+    pub fn stop(&self) {
+        self.lock().is_stopping = true;
+        self.changed.notify_all();
+    }
+
+    /// Starts jobs as places become free, until `stop`.
+    pub fn run(&self) {
+        let mut state = self.lock();
+        while !state.is_stopping {
+            let now = clock::since_boot();
+            if let Some(id) = state.schedule.expire_next(now) {
+                drop(state);
+                self.expire(id);
+                state = self.lock();
+                continue;
+            }
+            let is_paused = state.paused_until.is_some_and(|until| now < until);
+            if !is_paused && let Some(job) = state.schedule.start_next() {
+                drop(state);
+                self.start(job);
+                state = self.lock();
+                continue;
+            }
+            let pause = state.paused_until.filter(|until| now < *until);
+            let next = [state.schedule.next_expiry(), pause].into_iter().flatten().min();
+            let sleep = next.map_or(SLEEP_MAX, |at| at.saturating_sub(now)).min(SLEEP_MAX);
+            state =
+                self.changed.wait_timeout(state, sleep).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    fn start(&self, job: Queued) {
+        if let Err(error) = self.launch.launch(job.id) {
+            tracing::warn!(job = %job.id, %error, "the launcher cannot be reached");
+            let mut state = self.lock();
+            state.paused_until = Some(clock::since_boot() + REFUSED_PAUSE);
+            state.schedule.remove(job.id);
+            state.schedule.add(job);
+        }
+    }
+
+    fn expire(&self, id: JobId) {
+        let message = "Waited in the queue for longer than its limit; it never started.";
+        let end = unstarted(EndState::TimedOut, EndCause::QueueTimedOut, message.to_owned());
+        if let Err(error) = end_queued(&self.catalog, id, end) {
+            tracing::warn!(job = %id, %error, "a job that waited for too long cannot be ended");
+        }
+    }
+
+    /// Ends a job that has not been started because it was cancelled. False if it has been.
+    pub fn cancel(&self, id: JobId, request: &StopRequest) -> Result<bool, StoreError> {
+        let message = match request.reason.as_str() {
+            "" => "Cancelled before it started.".to_owned(),
+            reason => format!("Cancelled before it started: {reason}."),
+        };
+        let end = unstarted(EndState::Cancelled, EndCause::Cancelled, message);
+        let is_ended = end_queued(&self.catalog, id, end)?;
+        if is_ended {
+            self.remove(id);
+        }
+        Ok(is_ended)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, QueueState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn queued(job: &Job) -> Queued {
+    let spec = &job.accepted.spec;
+    let waited = Time::from(clock::now()).since(job.accepted.create_time);
+    let expires =
+        spec.queue_timeout.map(|limit| clock::since_boot() + limit.saturating_sub(waited));
+    Queued { id: job.id(), priority: spec.priority, expires, bytes: weight(job) }
+}
+
+fn unstarted(state: EndState, cause: EndCause, message: String) -> End {
+    End {
+        state,
+        cause,
+        exit: None,
+        message,
+        launch_error: None,
+        time: Time::from(clock::now()),
+        usage: None,
+        stdout: OutputSize::default(),
+        stderr: OutputSize::default(),
+    }
+}
+
+/// The compare-and-set between starting a job and ending it unstarted: whoever has the lock
+/// while it is queued decides. False if a supervisor was first, or it had ended.
+fn end_queued(catalog: &Catalog, id: JobId, end: End) -> Result<bool, StoreError> {
+    let dir = catalog.store().job_dir(id);
+    let Some(mut record) = JobRecord::try_take(dir)? else { return Ok(false) };
+    if *record.state() != State::Queued {
+        return Ok(false);
+    }
+    let _ = record.dir().remove_secrets();
+    record.append(&Event::Ended(end))?;
+    drop(record);
+    catalog.look(id)?;
+    Ok(true)
+}

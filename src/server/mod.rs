@@ -1,0 +1,419 @@
+//! Puts the service together, serves, and drains.
+//!
+//! The parts that wait for the kernel have a thread each; everything that waits for callers
+//! runs on tokio. Nothing here forks, and nothing that runs depends on this process living on.
+
+mod health;
+mod layers;
+mod listen;
+mod logging;
+mod retention;
+
+use std::{
+    io,
+    sync::{Arc, OnceLock},
+    thread,
+    time::Duration,
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::JoinSet,
+};
+use tonic::transport::server::Router;
+use tower::{
+    ServiceBuilder,
+    layer::util::{Identity, Stack},
+};
+use tower_http::catch_panic::CatchPanicLayer;
+
+pub use listen::ListenError;
+
+use self::{
+    layers::{Activity, ActivityLayer, DetailsLayer},
+    listen::Listener,
+};
+use crate::{
+    api::{self, job_service_server::JobServiceServer},
+    catalog::Catalog,
+    config::Config,
+    job::{State, Time},
+    launch::Launch,
+    launch_message::Notice,
+    operations::{Defaults, Operations},
+    queue::Queue,
+    recover,
+    service::{Follow, JobApi, Limits},
+    store::{Store, StoreError},
+    sys::{clock, process},
+    watcher::Watcher,
+};
+
+/// What a request may hold besides its standard input.
+const REQUEST_BYTES_BESIDES_STDIN: u64 = 3 * 1024 * 1024;
+/// Calls at once on one connection: open waits are calls, so this is no small number.
+const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What keeps the service from starting or ends it.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// An address cannot be listened on.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The operating system refused something.
+    #[error("cannot {action}")]
+    System {
+        /// The verb.
+        action: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+    /// A server ended by itself.
+    #[error("the server failed")]
+    Transport(#[from] tonic::transport::Error),
+}
+
+impl ServeError {
+    /// Whether another service has the store or an address, so that trying later may help.
+    pub fn is_taken(&self) -> bool {
+        match self {
+            Self::Store(error) => matches!(error, StoreError::InUse { .. }),
+            Self::Listen(error) => error.is_taken(),
+            Self::System { .. } | Self::Transport(_) => false,
+        }
+    }
+}
+
+fn system(action: &'static str) -> impl FnOnce(io::Error) -> ServeError {
+    move |source| ServeError::System { action, source }
+}
+
+/// The parts that live as long as the service.
+struct Parts {
+    catalog: Arc<Catalog>,
+    queue: Arc<Queue>,
+    launch: Arc<Launch>,
+    watcher: Arc<Watcher>,
+    follow: Arc<Follow>,
+    operations: Arc<Operations>,
+}
+
+/// Serves until SIGTERM or SIGINT, then drains. Jobs go on.
+pub fn run(config: &Config) -> Result<(), ServeError> {
+    logging::init(&config.log_filter, config.log_format);
+    process::set_private_umask();
+    process::raise_open_files_limit().map_err(system("raise the limit of open files"))?;
+    let store = Arc::new(Store::open(&config.root)?);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let served = runtime.block_on(async {
+        let listeners = listen::bind_all(&config.listen).await?;
+        let parts = assemble(config, &store)?;
+        let found = recover::recover(&parts.catalog, &parts.queue, &parts.watcher)?;
+        tracing::info!(
+            root = %config.root.display(),
+            queued = found.queued,
+            running = found.running,
+            ended = found.ended,
+            "store opened"
+        );
+        let threads = start_threads(&parts)?;
+        let served = serve(config, &parts, listeners).await;
+        stop_threads(&parts, threads);
+        served
+    });
+    // Calls that still hold on after the limit are let go of.
+    runtime.shutdown_background();
+    served
+}
+
+fn assemble(config: &Config, store: &Arc<Store>) -> Result<Parts, ServeError> {
+    let catalog = Arc::new(Catalog::new(Arc::clone(store), config.retention)?);
+    let launch = Launch::start(&config.root).map_err(system("start the launcher"))?;
+    let launch = Arc::new(launch);
+    let (running_max, queued_max) =
+        (config.max_running_jobs as usize, config.max_queued_jobs as usize);
+    let queue =
+        Arc::new(Queue::new(Arc::clone(&catalog), Arc::clone(&launch), running_max, queued_max));
+    // The inbox needs the operations, which need the watcher that looks at the inbox.
+    let operations: Arc<OnceLock<Arc<Operations>>> = Arc::default();
+    let on_inbox = {
+        let operations = Arc::clone(&operations);
+        Box::new(move || {
+            if let Some(operations) = operations.get() {
+                operations.take_inbox();
+            }
+        })
+    };
+    let watcher = Arc::new(Watcher::new(
+        Arc::clone(&catalog),
+        Arc::clone(&queue),
+        Arc::clone(&launch),
+        on_inbox,
+    ));
+    let defaults = Defaults {
+        working_dir: config.default_working_dir.clone(),
+        timeout: config.default_timeout,
+        durability: config.durability,
+        stdin_bytes_max: config.max_stdin_bytes,
+    };
+    let made =
+        Operations::new(Arc::clone(&catalog), Arc::clone(&queue), Arc::clone(&watcher), defaults);
+    let made = Arc::new(made);
+    // Set once, right here.
+    let _ = operations.set(Arc::clone(&made));
+    let follow = Arc::new(Follow::new());
+    Ok(Parts { catalog, queue, launch, watcher, follow, operations: made })
+}
+
+type Threads = Vec<thread::JoinHandle<()>>;
+
+fn start_threads(parts: &Parts) -> Result<Threads, ServeError> {
+    let mut threads = Threads::new();
+    let mut start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+        threads.push(thread.map_err(system("start a thread"))?);
+        Ok::<(), ServeError>(())
+    };
+    let queue = Arc::clone(&parts.queue);
+    start("queue", Box::new(move || queue.run()))?;
+    let watcher = Arc::clone(&parts.watcher);
+    start("watcher", Box::new(move || watcher.run()))?;
+    let follow = Arc::clone(&parts.follow);
+    start("follow", Box::new(move || follow.run()))?;
+    let (launch, watcher, queue) =
+        (Arc::clone(&parts.launch), Arc::clone(&parts.watcher), Arc::clone(&parts.queue));
+    start(
+        "launch",
+        Box::new(move || {
+            let on_notice = |notice| take_notice(&watcher, &queue, notice);
+            // Requests may have gone with the old launcher: what was to start is still queued.
+            let on_restart = || requeue_unstarted(&watcher, &queue);
+            launch.run(on_notice, on_restart);
+        }),
+    )?;
+    let catalog = Arc::clone(&parts.catalog);
+    start("loader", Box::new(move || load_days(&catalog)))?;
+    Ok(threads)
+}
+
+fn stop_threads(parts: &Parts, threads: Threads) {
+    parts.queue.stop();
+    parts.watcher.stop();
+    parts.follow.stop();
+    parts.launch.stop();
+    parts.catalog.stop_loading();
+    for thread in threads {
+        // A panic of it is in the log.
+        let _ = thread.join();
+    }
+}
+
+/// Looks at the job that a notice of the launcher is about.
+fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
+    match notice {
+        Notice::Gone(id) => {
+            // Its supervisor may have found the lock taken for a moment: then it starts again.
+            if let Ok(job) = watcher.look(id)
+                && job.state == State::Queued
+                && queue.is_running(id)
+            {
+                queue.refused(&job);
+            }
+        }
+        Notice::Refused(id, errno) => {
+            tracing::warn!(job = %id, errno, "a start was refused; it is tried again");
+            if let Ok(job) = watcher.look(id)
+                && job.state == State::Queued
+            {
+                queue.refused(&job);
+            }
+        }
+    }
+}
+
+fn requeue_unstarted(watcher: &Watcher, queue: &Queue) {
+    for id in queue.running_ids() {
+        if let Ok(job) = watcher.look(id)
+            && job.state == State::Queued
+        {
+            queue.refused(&job);
+        }
+    }
+}
+
+fn load_days(catalog: &Catalog) {
+    loop {
+        match catalog.load_next_day() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "older jobs cannot be read; List tries again");
+                return;
+            }
+        }
+    }
+}
+
+async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Result<(), ServeError> {
+    let (draining, drain) = watch::channel(false);
+    let activity = Activity::default();
+    let limits = limits(config);
+    let request_bytes_max = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
+    let api = JobApi::new(
+        Arc::clone(&parts.operations),
+        Arc::clone(&parts.follow),
+        limits,
+        Time::from(clock::now()),
+        drain.clone(),
+    );
+    let service = JobServiceServer::new(api.clone()).max_decoding_message_size(request_bytes_max);
+    let (health_reporter, health) = tonic_health::server::health_reporter();
+    let router = routes(&activity, service, health)?;
+
+    let mut servers = JoinSet::new();
+    let mut paths = Vec::new();
+    for listener in listeners {
+        // For scripts and people alike: one line for each address, once it can be called.
+        eprintln!("listening on {}", listener.address());
+        paths.extend(listener.socket_path());
+        servers.spawn(listener.serve(router.clone(), drain.clone()));
+    }
+    let background = {
+        let mut background = JoinSet::new();
+        background.spawn(health::watch(
+            health_reporter,
+            Arc::clone(parts.catalog.store()),
+            Arc::clone(&parts.launch),
+            drain.clone(),
+        ));
+        background.spawn(retention::run(Arc::clone(&parts.operations), drain.clone()));
+        background
+    };
+    let ended = tokio::select! {
+        ended = servers.join_next() => ended,
+        reason = end_of_service(config, parts, &api, &activity) => {
+            tracing::info!(reason, "draining");
+            None
+        }
+    };
+    parts.operations.drain();
+    draining.send_replace(true);
+    let all_ended = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(config.drain_limit, all_ended).await.is_err() {
+        tracing::warn!("the drain limit is over; open connections are cut");
+    }
+    drop(background);
+    for path in paths {
+        let _ = std::fs::remove_file(path);
+    }
+    match ended {
+        Some(Ok(Err(error))) => Err(error.into()),
+        Some(Ok(Ok(())) | Err(_)) | None => Ok(()),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    Limits {
+        running_max: config.max_running_jobs.into(),
+        queued_max: config.max_queued_jobs.into(),
+        wait_max: config.max_wait,
+        streams_max: config.max_streams.into(),
+        request_bytes_max: config.max_stdin_bytes + REQUEST_BYTES_BESIDES_STDIN,
+    }
+}
+
+/// What every call passes, the outermost last.
+type Layers = Stack<
+    ServiceBuilder<
+        Stack<
+            DetailsLayer,
+            Stack<ActivityLayer, Stack<CatchPanicLayer<layers::PanicAnswer>, Identity>>,
+        >,
+    >,
+    Identity,
+>;
+
+fn routes(
+    activity: &Activity,
+    service: JobServiceServer<JobApi>,
+    health: impl tonic::server::NamedService
+    + Clone
+    + Send
+    + Sync
+    + 'static
+    + tower::Service<
+        tonic::codegen::http::Request<tonic::body::Body>,
+        Response = tonic::codegen::http::Response<tonic::body::Body>,
+        Error = std::convert::Infallible,
+        Future: Send,
+    >,
+) -> Result<Router<Layers>, ServeError> {
+    let reflect = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(api::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
+    };
+    let invalid = |error: tonic_reflection::server::Error| {
+        system("describe the service")(io::Error::other(error))
+    };
+    let layers = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(layers::PanicAnswer))
+        .layer(ActivityLayer::new(activity.clone()))
+        .layer(DetailsLayer);
+    Ok(tonic::transport::Server::builder()
+        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .layer(layers)
+        .add_service(service)
+        .add_service(health)
+        .add_service(reflect().build_v1().map_err(invalid)?)
+        .add_service(reflect().build_v1alpha().map_err(invalid)?))
+}
+
+/// Returns once the service drains.
+async fn drained(mut drain: watch::Receiver<bool>) {
+    // A sender that is gone means that the service is.
+    let _ = drain.wait_for(|is_draining| *is_draining).await;
+}
+
+/// Returns why the service is to end: a signal, or that nobody has needed it for long.
+async fn end_of_service(
+    config: &Config,
+    parts: &Parts,
+    api: &JobApi,
+    activity: &Activity,
+) -> &'static str {
+    let signalled = async {
+        match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+            (Ok(mut terminate), Ok(mut interrupt)) => {
+                tokio::select! {
+                    _ = terminate.recv() => "SIGTERM",
+                    _ = interrupt.recv() => "SIGINT",
+                }
+            }
+            _ => std::future::pending().await,
+        }
+    };
+    let idle = async {
+        match config.idle_shutdown {
+            None => std::future::pending().await,
+            Some(limit) => {
+                let is_needed = || api.open_streams() > 0 || !parts.catalog.active_ids().is_empty();
+                activity.idle_for(limit, is_needed).await;
+                "idle"
+            }
+        }
+    };
+    tokio::select! { reason = signalled => reason, reason = idle => reason }
+}

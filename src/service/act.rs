@@ -1,0 +1,119 @@
+//! Kill, Cancel, Delete, UpdateLabels, UpdateTimeout: jobs acted upon.
+
+use tonic::Request;
+
+use super::{JobApi, caller::Caller, convert, status::Refusal};
+use crate::{
+    api,
+    api::update_timeout_request::Change,
+    job::{StopRequest, Time, Violation, check_signal, check_stop_reason, positive_span},
+    operations::{OperationError, TimeoutWish},
+    store::KillScope,
+    sys::clock,
+};
+
+/// The signal that Kill sends if the request names none: SIGTERM.
+const SIGNAL_DEFAULT: i32 = 15;
+
+impl JobApi {
+    pub(super) async fn kill(
+        &self,
+        request: Request<api::KillRequest>,
+    ) -> Result<api::KillResponse, Refusal> {
+        let actor = Caller::of(&request).actor("");
+        let api::KillRequest { job_id, signal, scope } = request.into_inner();
+        let id = convert::job_id("job_id", &job_id)?;
+        let signal = check_signal("signal", signal, SIGNAL_DEFAULT)?;
+        let scope = match convert::choice("scope", scope)? {
+            api::KillScope::Leader => KillScope::Leader,
+            api::KillScope::Unspecified | api::KillScope::Tree => KillScope::Tree,
+        };
+        let (job, delivered) = self
+            .blocking("sending a signal", move |operations| {
+                operations.kill(id, signal, scope, actor)
+            })
+            .await?;
+        tracing::info!(job = %id, signal, delivered, "signal sent");
+        Ok(api::KillResponse { job: Some(self.shown(&job)), delivered })
+    }
+
+    pub(super) async fn cancel(
+        &self,
+        request: Request<api::CancelRequest>,
+    ) -> Result<api::CancelResponse, Refusal> {
+        let actor = Caller::of(&request).actor("");
+        let api::CancelRequest { job_id, reason, grace_period } = request.into_inner();
+        let id = convert::job_id("job_id", &job_id)?;
+        if let Some(violation) = check_stop_reason("reason", &reason) {
+            return Err(violation.into());
+        }
+        let grace_period = convert::stop_grace_period("grace_period", grace_period)?;
+        let time = Time::from(clock::now());
+        let stop = StopRequest { time, reason, actor, grace_period };
+        let job = self
+            .blocking("cancelling a job", move |operations| operations.cancel(id, &stop))
+            .await?;
+        tracing::info!(job = %id, "cancel accepted");
+        Ok(api::CancelResponse { job: Some(self.shown(&job)) })
+    }
+
+    pub(super) async fn delete(
+        &self,
+        request: Request<api::DeleteRequest>,
+    ) -> Result<api::DeleteResponse, Refusal> {
+        let actor = Caller::of(&request).actor("");
+        let api::DeleteRequest { job_id, force, allow_missing } = request.into_inner();
+        let id = convert::job_id("job_id", &job_id)?;
+        self.blocking("deleting a job", move |operations| {
+            match operations.delete(id, force, actor) {
+                Err(OperationError::Store(error)) if allow_missing && error.is_missing() => Ok(()),
+                deleted => deleted,
+            }
+        })
+        .await?;
+        tracing::info!(job = %id, "job deleted");
+        Ok(api::DeleteResponse {})
+    }
+
+    pub(super) async fn update_labels(
+        &self,
+        request: Request<api::UpdateLabelsRequest>,
+    ) -> Result<api::UpdateLabelsResponse, Refusal> {
+        let api::UpdateLabelsRequest { job_id, set, remove } = request.into_inner();
+        let id = convert::job_id("job_id", &job_id)?;
+        let set = set.into_iter().collect();
+        let job = self
+            .blocking("changing labels", move |operations| {
+                operations.update_labels(id, &set, &remove)
+            })
+            .await?;
+        Ok(api::UpdateLabelsResponse { job: Some(self.shown(&job)) })
+    }
+
+    pub(super) async fn update_timeout(
+        &self,
+        request: Request<api::UpdateTimeoutRequest>,
+    ) -> Result<api::UpdateTimeoutResponse, Refusal> {
+        let api::UpdateTimeoutRequest { job_id, change } = request.into_inner();
+        let id = convert::job_id("job_id", &job_id)?;
+        let wish = match change {
+            Some(Change::Timeout(timeout)) => {
+                let span = convert::duration_in("timeout", timeout, &positive_span())?;
+                TimeoutWish::FromNow(span)
+            }
+            Some(Change::Clear(true)) => TimeoutWish::Clear,
+            Some(Change::Clear(false)) => {
+                return Err(Violation::new("clear", "must be true, or timeout be given").into());
+            }
+            None => {
+                return Err(Violation::new("timeout", "is required, or clear").into());
+            }
+        };
+        let job = self
+            .blocking("changing a time limit", move |operations| {
+                operations.update_timeout(id, wish)
+            })
+            .await?;
+        Ok(api::UpdateTimeoutResponse { job: Some(self.shown(&job)) })
+    }
+}

@@ -1,0 +1,194 @@
+//! Specs: from the wire to a draft, and back once they have been accepted.
+
+use super::{choice::choice, reply::duration, request::span};
+use crate::{
+    api,
+    job::{Command, Draft, EnvInheritance, Spec},
+};
+
+/// The draft that a spec of the wire is; `Draft::check` looks for its faults.
+pub fn draft(spec: api::JobSpec) -> Draft {
+    let api::JobSpec {
+        argv,
+        shell,
+        working_dir,
+        env,
+        secret_env,
+        env_inheritance,
+        env_files,
+        stdin,
+        timeout,
+        idle_timeout,
+        queue_timeout,
+        stop_signal,
+        stop_grace_period,
+        drain_timeout,
+        merge_output,
+        output_limits,
+        limits,
+        labels,
+        display_name,
+        priority,
+        retry,
+        output_matches,
+        ttl_after_end,
+    } = spec;
+    let unsupported = [
+        ("output_limits", output_limits.is_some()),
+        ("limits", limits.is_some()),
+        ("retry", retry.is_some()),
+        ("output_matches", !output_matches.is_empty()),
+    ];
+    Draft {
+        argv,
+        shell,
+        working_dir,
+        env: env.into_iter().collect(),
+        secret_env: secret_env.into_iter().collect(),
+        env_inheritance: inheritance_in(env_inheritance),
+        env_files,
+        stdin,
+        timeout: timeout.map(span),
+        idle_timeout: idle_timeout.map(span),
+        queue_timeout: queue_timeout.map(span),
+        stop_signal,
+        stop_grace_period: stop_grace_period.map(span),
+        drain_timeout: drain_timeout.map(span),
+        merge_output,
+        labels: labels.into_iter().collect(),
+        display_name,
+        priority,
+        ttl_after_end: ttl_after_end.map(span),
+        unsupported: unsupported
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| *name)
+            .collect(),
+    }
+}
+
+/// The spec on the wire, without secrets and standard input.
+pub(super) fn spec(spec: &Spec) -> api::JobSpec {
+    let Spec {
+        command,
+        working_dir,
+        env,
+        secret_keys: _,
+        env_inheritance,
+        env_files,
+        stdin_bytes: _,
+        timeout,
+        idle_timeout,
+        queue_timeout,
+        stop_signal,
+        stop_grace_period,
+        drain_timeout,
+        merge_output,
+        labels,
+        display_name,
+        priority,
+        ttl_after_end,
+    } = spec;
+    let (argv, shell) = match command {
+        Command::Argv(argv) => (argv.clone(), String::new()),
+        Command::Shell(shell) => (Vec::new(), shell.clone()),
+    };
+    api::JobSpec {
+        argv,
+        shell,
+        working_dir: working_dir.clone().unwrap_or_default(),
+        env: env.clone().into_iter().collect(),
+        secret_env: [].into(),
+        env_inheritance: inheritance_out(*env_inheritance).into(),
+        env_files: env_files.clone(),
+        stdin: Vec::new(),
+        timeout: timeout.map(duration),
+        idle_timeout: idle_timeout.map(duration),
+        queue_timeout: queue_timeout.map(duration),
+        stop_signal: stop_signal.unwrap_or_default(),
+        stop_grace_period: stop_grace_period.map(duration),
+        drain_timeout: drain_timeout.map(duration),
+        merge_output: *merge_output,
+        output_limits: None,
+        limits: None,
+        labels: labels.clone().into_iter().collect(),
+        display_name: display_name.clone(),
+        priority: *priority,
+        retry: None,
+        output_matches: Vec::new(),
+        ttl_after_end: ttl_after_end.map(duration),
+    }
+}
+
+fn inheritance_in(number: i32) -> Option<EnvInheritance> {
+    match choice("spec.env_inheritance", number).ok()? {
+        api::EnvInheritance::Unspecified | api::EnvInheritance::Minimal => {
+            Some(EnvInheritance::Minimal)
+        }
+        api::EnvInheritance::All => Some(EnvInheritance::All),
+    }
+}
+
+fn inheritance_out(inheritance: EnvInheritance) -> api::EnvInheritance {
+    match inheritance {
+        EnvInheritance::Minimal => api::EnvInheritance::Minimal,
+        EnvInheritance::All => api::EnvInheritance::All,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::DraftLimits;
+
+    #[test]
+    fn each_field_of_a_spec_arrives_in_its_place() {
+        let pair = |key: &str, value: &str| [(key.to_owned(), value.to_owned())];
+        let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+        let spec = api::JobSpec {
+            argv: vec!["a".to_owned()],
+            working_dir: "/w".to_owned(),
+            env: pair("K", "v").into(),
+            secret_env: pair("S", "hush").into(),
+            env_inheritance: api::EnvInheritance::All.into(),
+            env_files: vec!["/f".to_owned()],
+            stdin: b"in".to_vec(),
+            timeout: seconds(1),
+            idle_timeout: seconds(2),
+            queue_timeout: seconds(3),
+            stop_signal: 2,
+            stop_grace_period: seconds(4),
+            drain_timeout: seconds(5),
+            merge_output: true,
+            labels: pair("l", "v").into(),
+            display_name: "name".to_owned(),
+            priority: -7,
+            ttl_after_end: seconds(6),
+            ..api::JobSpec::default()
+        };
+        let limits = DraftLimits { stdin_bytes_max: 2 };
+        let (checked, secrets, stdin) = draft(spec.clone()).check(&limits).unwrap();
+        assert_eq!((secrets.0["S"].as_str(), stdin.as_slice()), ("hush", &b"in"[..]));
+        // What comes back is what went in, less what is never told.
+        let told = api::JobSpec { secret_env: [].into(), stdin: Vec::new(), ..spec };
+        assert_eq!(super::spec(&checked), told);
+    }
+
+    #[test]
+    fn what_is_not_supported_yet_is_named_and_not_ignored() {
+        let spec = api::JobSpec {
+            shell: "true".to_owned(),
+            env_inheritance: 3,
+            output_limits: Some(api::OutputLimits::default()),
+            limits: Some(api::ResourceLimits::default()),
+            retry: Some(api::RetryPolicy::default()),
+            output_matches: vec![api::OutputMatch::default()],
+            ..api::JobSpec::default()
+        };
+        let violations = draft(spec).check(&DraftLimits { stdin_bytes_max: 0 }).unwrap_err();
+        let fields: Vec<_> = violations.iter().map(|fault| fault.field.as_str()).collect();
+        let names = ["output_limits", "limits", "retry", "output_matches", "env_inheritance"];
+        assert_eq!(fields, names.map(|name| format!("spec.{name}")));
+        assert!(violations.iter().all(|fault| fault.unsupported));
+    }
+}

@@ -1,0 +1,276 @@
+//! The gRPC edge: checks, calls what lies below, and shapes the answer.
+//!
+//! What touches the disk runs on threads that may block, and goes on when a caller leaves.
+
+mod act;
+mod caller;
+pub mod convert;
+mod exec;
+mod follow;
+mod read;
+pub mod status;
+mod tail;
+pub mod text;
+mod wait;
+mod watch;
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::sync::{Semaphore, watch as signal};
+use tokio_stream::Stream;
+use tonic::{Request, Response, Status};
+use tracing::Instrument as _;
+
+use crate::{
+    api::{self, job_service_server::JobService},
+    catalog::Catalog,
+    job::{Job, Time},
+    operations::{OperationError, Operations},
+    store::StoreError,
+    sys,
+};
+
+pub use self::follow::Follow;
+use self::{
+    convert::{OutputFacts, StreamFacts},
+    status::Refusal,
+};
+
+/// When to try again after the queue was full.
+const QUEUE_RETRY: Duration = Duration::from_secs(1);
+
+/// Bounds of the service that callers may see.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    /// The most jobs that run at once.
+    pub running_max: u64,
+    /// The most jobs that wait.
+    pub queued_max: u64,
+    /// The longest that Wait waits.
+    pub wait_max: Duration,
+    /// The most streams at once.
+    pub streams_max: u64,
+    /// The largest request message in bytes.
+    pub request_bytes_max: u64,
+}
+
+/// The service: what every call shares.
+#[derive(Clone)]
+pub struct JobApi(Arc<Shared>);
+
+struct Shared {
+    operations: Arc<Operations>,
+    follow: Arc<Follow>,
+    limits: Limits,
+    start_time: Time,
+    streams: Arc<Semaphore>,
+    draining: signal::Receiver<bool>,
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl JobApi {
+    /// The service on these parts. Open calls end themselves once `draining` becomes true.
+    pub fn new(
+        operations: Arc<Operations>,
+        follow: Arc<Follow>,
+        limits: Limits,
+        start_time: Time,
+        draining: signal::Receiver<bool>,
+    ) -> Self {
+        let streams = usize::try_from(limits.streams_max).unwrap_or(Semaphore::MAX_PERMITS);
+        let streams = Arc::new(Semaphore::new(streams.min(Semaphore::MAX_PERMITS)));
+        Self(Arc::new(Shared { operations, follow, limits, start_time, streams, draining }))
+    }
+
+    /// How many streams are open.
+    pub fn open_streams(&self) -> usize {
+        let all = usize::try_from(self.0.limits.streams_max).unwrap_or(Semaphore::MAX_PERMITS);
+        all.saturating_sub(self.0.streams.available_permits())
+    }
+
+    fn catalog(&self) -> &Arc<Catalog> {
+        self.0.operations.catalog()
+    }
+
+    /// Runs what may block on a thread that may. It runs to its end even if the caller leaves.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        doing: &'static str,
+        work: impl FnOnce(&Operations) -> Result<T, OperationError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let operations = Arc::clone(&self.0.operations);
+        let span = tracing::Span::current();
+        let done = tokio::task::spawn_blocking(move || span.in_scope(|| work(&operations))).await;
+        match done {
+            Ok(done) => done.map_err(|error| self.refusal(doing, error)),
+            // It panicked; the panic itself is in the log.
+            Err(_) => Err(Refusal::Internal { doing }),
+        }
+    }
+
+    /// What a caller is told of an error of the operations.
+    fn refusal(&self, doing: &'static str, error: OperationError) -> Refusal {
+        match error {
+            OperationError::Invalid(violations) => Refusal::BadRequest(violations),
+            OperationError::RequestIdReused(id) => {
+                Refusal::RequestIdReused { request_id: String::new(), id }
+            }
+            OperationError::QueueFull => {
+                let limit = self.0.limits.queued_max;
+                Refusal::QueueFull { limit, retry_after: QUEUE_RETRY }
+            }
+            OperationError::Draining => Refusal::Draining { resume_token: None },
+            OperationError::NotStarted(id) => Refusal::NotStarted { id },
+            OperationError::Ended(id) => match self.catalog().get(id) {
+                Ok(job) if job.state.is_ended() => Refusal::Ended { id, state: job.state.kind() },
+                Ok(_) => Refusal::Stopping { id },
+                Err(_) => Refusal::NotFound { id: id.to_string() },
+            },
+            OperationError::Active(id) => Refusal::Active { id },
+            OperationError::MissingSecrets { id, keys } => Refusal::MissingSecrets { id, keys },
+            OperationError::NoAnswer(_) => {
+                Refusal::Unavailable { what: "the supervisor of the job" }
+            }
+            OperationError::Store(error) => self.store_refusal(doing, error),
+            OperationError::System { action, source } => {
+                tracing::error!(doing, action, error = %source, "the operating system failed");
+                Refusal::Internal { doing }
+            }
+        }
+    }
+
+    fn store_refusal(&self, doing: &'static str, error: StoreError) -> Refusal {
+        if error.is_disk_full() {
+            tracing::warn!(doing, %error, "the disk is full");
+            return Refusal::DiskFull;
+        }
+        match error {
+            StoreError::Missing(id) => Refusal::NotFound { id },
+            StoreError::Corrupt { path, why } => {
+                let root = self.catalog().store().layout().root();
+                let file = path.strip_prefix(root).unwrap_or(&path).display().to_string();
+                let id = path.iter().filter_map(|part| part.to_str());
+                let id = id.filter(|part| part.parse::<crate::job::JobId>().is_ok()).next_back();
+                Refusal::RecordCorrupt { id: id.unwrap_or_default().to_owned(), file, why }
+            }
+            error @ (StoreError::Io { .. }
+            | StoreError::InUse { .. }
+            | StoreError::Version { .. }
+            | StoreError::NotAStore { .. }) => {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                tracing::error!(doing, %error, cause, "the store failed");
+                Refusal::Unavailable { what: "the store" }
+            }
+        }
+    }
+
+    /// A job in the form of the wire, with what is on disk of its output now.
+    fn shown(&self, job: &Job) -> api::Job {
+        convert::job(job, &self.output_facts(job))
+    }
+
+    fn output_facts(&self, job: &Job) -> OutputFacts {
+        let dir = self.catalog().store().job_dir(job.id());
+        let end = job.state.end();
+        let stream = |path: std::path::PathBuf, ended: Option<crate::job::OutputSize>| {
+            let size_bytes = match ended {
+                Some(size) => size.size_bytes,
+                None => sys::fs::size(&path).unwrap_or(0),
+            };
+            let dropped_bytes = ended.map_or(0, |size| size.dropped_bytes);
+            let path = path.to_string_lossy().into_owned();
+            StreamFacts { size_bytes, dropped_bytes, complete: ended.is_some(), path }
+        };
+        OutputFacts {
+            stdout: stream(dir.stdout_path(), end.map(|end| end.stdout)),
+            stderr: stream(dir.stderr_path(), end.map(|end| end.stderr)),
+        }
+    }
+
+    /// Returns once the service drains.
+    async fn drained(&self) {
+        let mut draining = self.0.draining.clone();
+        // A sender that is gone means that the service is.
+        let _ = draining.wait_for(|is_draining| *is_draining).await;
+    }
+
+    /// Answers one call in a span of its own.
+    async fn answer<T>(
+        &self,
+        rpc: &'static str,
+        job: &str,
+        work: impl Future<Output = Result<T, Refusal>>,
+    ) -> Result<Response<T>, Status> {
+        let span = tracing::info_span!("rpc", rpc, job = tracing::field::Empty);
+        // What is no id may be anything, and has no place in a log.
+        if job.parse::<crate::job::JobIdPrefix>().is_ok() {
+            span.record("job", job);
+        }
+        async {
+            match work.await {
+                Ok(reply) => {
+                    tracing::debug!("answered");
+                    Ok(Response::new(reply))
+                }
+                Err(refusal) => {
+                    tracing::debug!(reason = refusal.reason(), "refused");
+                    Err(refusal.into())
+                }
+            }
+        }
+        .instrument(span)
+        .await
+    }
+}
+
+macro_rules! calls {
+    ($($rpc:ident $name:literal $request:ident $response:ident $job:expr;)*) => {
+        #[tonic::async_trait]
+        impl JobService for JobApi {
+            type WatchEventsStream = BoxStream<api::WatchEventsResponse>;
+            type TailLogStream = BoxStream<api::TailLogResponse>;
+
+            $(async fn $rpc(
+                &self,
+                request: Request<api::$request>,
+            ) -> Result<Response<api::$response>, Status> {
+                let job: fn(&api::$request) -> String = $job;
+                let job = job(request.get_ref());
+                self.answer($name, &job, self.$rpc(request)).await
+            })*
+
+            async fn watch_events(
+                &self,
+                request: Request<api::WatchEventsRequest>,
+            ) -> Result<Response<Self::WatchEventsStream>, Status> {
+                self.answer("WatchEvents", "", self.watch_events(request)).await
+            }
+
+            async fn tail_log(
+                &self,
+                request: Request<api::TailLogRequest>,
+            ) -> Result<Response<Self::TailLogStream>, Status> {
+                let job = request.get_ref().job_id.clone();
+                self.answer("TailLog", &job, self.tail_log(request)).await
+            }
+        }
+    };
+}
+
+calls! {
+    exec "Exec" ExecRequest ExecResponse |_| String::new();
+    status "Status" StatusRequest StatusResponse |request| request.job_id.clone();
+    list "List" ListRequest ListResponse |_| String::new();
+    wait "Wait" WaitRequest WaitResponse |request| request.job_id.clone();
+    wait_many "WaitMany" WaitManyRequest WaitManyResponse |_| String::new();
+    kill "Kill" KillRequest KillResponse |request| request.job_id.clone();
+    cancel "Cancel" CancelRequest CancelResponse |request| request.job_id.clone();
+    delete "Delete" DeleteRequest DeleteResponse |request| request.job_id.clone();
+    rerun "Rerun" RerunRequest RerunResponse |request| request.job_id.clone();
+    update_labels "UpdateLabels" UpdateLabelsRequest UpdateLabelsResponse
+        |request| request.job_id.clone();
+    update_timeout "UpdateTimeout" UpdateTimeoutRequest UpdateTimeoutResponse
+        |request| request.job_id.clone();
+    get_server_info "GetServerInfo" GetServerInfoRequest GetServerInfoResponse |_| String::new();
+}

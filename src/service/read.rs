@@ -1,0 +1,194 @@
+//! Status, List and GetServerInfo: jobs shown.
+
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
+use prost::Message as _;
+use tonic::Request;
+
+use super::{
+    JobApi, convert,
+    status::{CANDIDATES_MAX, Refusal},
+};
+use crate::{
+    api,
+    job::{JobFilter, JobId, Violation},
+    operations::OperationError,
+    store::StoreError,
+};
+
+const PAGE_SIZE_DEFAULT: usize = 50;
+const PAGE_SIZE_MAX: usize = 1000;
+
+impl JobApi {
+    pub(super) async fn status(
+        &self,
+        request: Request<api::StatusRequest>,
+    ) -> Result<api::StatusResponse, Refusal> {
+        let id = self.resolve(&request.get_ref().job_id).await?;
+        let job = self.catalog().get(id);
+        let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+        Ok(api::StatusResponse { job: Some(self.shown(&job)) })
+    }
+
+    /// The job that a whole id or a prefix means.
+    pub(super) async fn resolve(&self, text: &str) -> Result<JobId, Refusal> {
+        let prefix = convert::job_id_prefix("job_id", text)?;
+        if let Some(id) = prefix.exact() {
+            return Ok(id);
+        }
+        let candidates = self.blocking("looking for a job", move |operations| {
+            Ok(operations.catalog().ids_with_prefix(prefix, CANDIDATES_MAX + 1)?)
+        });
+        match candidates.await?.as_slice() {
+            [] => Err(Refusal::NotFound { id: text.to_owned() }),
+            [id] => Ok(*id),
+            candidates => {
+                let candidates = candidates.to_vec();
+                Err(Refusal::Ambiguous { prefix: text.to_owned(), candidates })
+            }
+        }
+    }
+
+    pub(super) async fn list(
+        &self,
+        request: Request<api::ListRequest>,
+    ) -> Result<api::ListResponse, Refusal> {
+        let api::ListRequest { page_size, page_token, filter } = request.into_inner();
+        let filter = filter.unwrap_or_default();
+        let mark = filter_mark(&filter);
+        let filter = convert::filter(filter)?;
+        let page_size = match usize::try_from(page_size) {
+            Ok(0) => PAGE_SIZE_DEFAULT,
+            Ok(size) if size <= PAGE_SIZE_MAX => size,
+            Ok(_) | Err(_) => {
+                let rule = format!("must lie in 0 to {PAGE_SIZE_MAX}");
+                return Err(Violation::new("page_size", rule).into());
+            }
+        };
+        let before = match page_token.as_str() {
+            "" => None,
+            token => Some(parse_page_token(token, mark)?),
+        };
+        let (jobs, has_more, unreadable_count) = self
+            .blocking("listing jobs", move |operations| {
+                page(operations.catalog(), &filter, before, page_size)
+            })
+            .await?;
+        let next_page_token = match jobs.last() {
+            Some(last) if has_more => page_token_after(*last, mark),
+            Some(_) | None => String::new(),
+        };
+        let mut shown = Vec::with_capacity(jobs.len());
+        for id in jobs {
+            // One that was deleted since is not there any more.
+            if let Ok(job) = self.catalog().get(id) {
+                shown.push(self.shown(&job));
+            }
+        }
+        Ok(api::ListResponse { jobs: shown, next_page_token, unreadable_count })
+    }
+
+    pub(super) async fn get_server_info(
+        &self,
+        _request: Request<api::GetServerInfoRequest>,
+    ) -> Result<api::GetServerInfoResponse, Refusal> {
+        let counts = self.catalog().counts();
+        let limits = &self.0.limits;
+        let defaults = self.0.operations.defaults();
+        let states = counts.by_state.into_iter();
+        Ok(api::GetServerInfoResponse {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            start_time: Some(convert::timestamp(self.0.start_time)),
+            limits: Some(api::ServerLimits {
+                max_running_jobs: limits.running_max,
+                max_queued_jobs: limits.queued_max,
+                max_stdin_bytes: defaults.stdin_bytes_max,
+                max_wait: Some(convert::duration(limits.wait_max)),
+                max_streams: limits.streams_max,
+                max_request_bytes: limits.request_bytes_max,
+                default_timeout: defaults.timeout.map(convert::duration),
+            }),
+            counts: states
+                .map(|(kind, count)| api::StateCount {
+                    state: convert::job_state(kind).into(),
+                    count,
+                })
+                .collect(),
+            features: Vec::new(),
+            counts_complete: counts.is_complete,
+            durability: match defaults.durability {
+                crate::job::Durability::Power => "power".to_owned(),
+                crate::job::Durability::Process => "process".to_owned(),
+            },
+            store_id: self.catalog().store().id().to_owned(),
+        })
+    }
+}
+
+/// The ids of a page, whose folders have been read by then.
+fn page(
+    catalog: &crate::catalog::Catalog,
+    filter: &JobFilter,
+    before: Option<JobId>,
+    count: usize,
+) -> Result<(Vec<JobId>, bool, u64), OperationError> {
+    let candidates = catalog.page(filter, before, count)?;
+    for id in &candidates.ids {
+        match catalog.get(*id) {
+            Ok(_) | Err(StoreError::Missing(_)) => {}
+            Err(error) => catalog.note_unreadable(*id, &error),
+        }
+    }
+    Ok((candidates.ids, candidates.has_more, catalog.unreadable_count()))
+}
+
+/// Tells filters apart: a token is good for the filter that it came with.
+fn filter_mark(filter: &api::JobFilter) -> u32 {
+    // Maps have no order on the wire; in a sorted form equal filters are equal bytes.
+    let mut labels: Vec<_> = filter.labels.iter().collect();
+    labels.sort_unstable();
+    let rest = api::JobFilter { labels: Default::default(), ..filter.clone() };
+    crc32fast::hash(format!("{labels:?}{:?}", rest.encode_to_vec()).as_bytes())
+}
+
+fn page_token_after(last: JobId, mark: u32) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(format!("1 {last} {mark:08x}"))
+}
+
+fn parse_page_token(token: &str, mark: u32) -> Result<JobId, Refusal> {
+    let parsed = || {
+        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
+        let text = String::from_utf8(bytes).ok()?;
+        let mut words = text.split(' ');
+        let (version, id, found) = (words.next()?, words.next()?, words.next()?);
+        (version == "1" && words.next().is_none()).then_some(())?;
+        Some((id.parse::<JobId>().ok()?, u32::from_str_radix(found, 16).ok()?))
+    };
+    match parsed() {
+        Some((id, found)) if found == mark => Ok(id),
+        Some(_) => {
+            let rule = "belongs to another filter; repeat the filter of the page before";
+            Err(Violation::new("page_token", rule).into())
+        }
+        None => {
+            let rule = "is no token of this service; use next_page_token of the page before";
+            Err(Violation::new("page_token", rule).into())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_token_is_good_for_its_filter_only() {
+        let blue = [("team".to_owned(), "blue".to_owned())].into();
+        let blue = filter_mark(&api::JobFilter { labels: blue, ..Default::default() });
+        let none = filter_mark(&api::JobFilter::default());
+        let token = page_token_after(JobId::MAX, blue);
+        assert_eq!(parse_page_token(&token, blue), Ok(JobId::MAX));
+        assert!(parse_page_token(&token, none).is_err());
+        assert!(parse_page_token("%%%", none).is_err());
+        assert!(parse_page_token("", none).is_err());
+    }
+}

@@ -1,0 +1,324 @@
+//! TailLog: output from the files, at the pace of the reader.
+//!
+//! A stream is a position and at most one batch of pieces. Notices say "look again"; what is
+//! sent is what is in the files. A reader that stops holds one batch and nobody up.
+
+mod pieces;
+mod start;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, mpsc},
+    time::Instant,
+};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Status};
+
+use super::{BoxStream, JobApi, convert, follow::Follower, status::Refusal};
+use crate::{
+    api::{self, tail_log_response::Kind},
+    catalog::Seen,
+    job::{Job, JobId, Time, Violation},
+    operations::OperationError,
+    store::{LogReader, Piece},
+    sys::clock,
+};
+
+use self::{pieces::Shaper, start::Start};
+
+/// The most bytes of one chunk.
+const CHUNK_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes that are read before they are sent.
+const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// Messages that wait for the connection to take them.
+const MESSAGES_WAITING_MAX: usize = 1;
+/// After a small batch the next is read this much later, so that a job that writes byte by byte
+/// does not become a message for each. A lone line is not delayed.
+const SMALL_BATCH_PAUSE: Duration = Duration::from_millis(3);
+const SMALL_BATCH_BYTES: usize = 256;
+
+type Sender = mpsc::Sender<Result<api::TailLogResponse, Status>>;
+
+/// The reader of a stream has gone.
+struct Gone;
+
+/// One TailLog stream.
+struct Tail {
+    api: JobApi,
+    id: JobId,
+    sender: Sender,
+    follower: Option<Follower>,
+    reader: Option<LogReader>,
+    shaper: Shaper,
+    heartbeat: Duration,
+    bytes_left: Option<u64>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl JobApi {
+    pub(super) async fn tail_log(
+        &self,
+        request: Request<api::TailLogRequest>,
+    ) -> Result<BoxStream<api::TailLogResponse>, Refusal> {
+        let api::TailLogRequest {
+            job_id,
+            streams,
+            start,
+            follow,
+            encoding,
+            max_bytes,
+            heartbeat_interval,
+            attempt,
+        } = request.into_inner();
+        let streams: Vec<api::LogStream> = convert::choices("streams", &streams)?;
+        let is_wanted = |stream| streams.is_empty() || streams.contains(&stream);
+        let wanted = [is_wanted(api::LogStream::Stdout), is_wanted(api::LogStream::Stderr)];
+        let start = Start::parse(start)?;
+        let encoding = convert::choice("encoding", encoding)?;
+        let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
+        let id = self.resolve(&job_id).await?;
+        let permit = self.stream_permit()?;
+
+        // Before the first read: what is written in between is noticed.
+        let dir = self.catalog().store().job_dir(id);
+        let follower = follow.then(|| self.0.follow.follow(&dir, id));
+        let job = self.catalog().get(id);
+        let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+        if attempt > job.state.attempt() {
+            let rule = format!("the job has had {} attempts", job.state.attempt());
+            return Err(Violation::new("attempt", rule).into());
+        }
+        let opened = self.blocking("opening the output of a job", move |_| {
+            Ok(start.open(&dir, wanted, &job)?.map(|(reader, header)| (reader, header, job)))
+        });
+        let (reader, header, job) = match opened.await? {
+            Ok(opened) => opened,
+            Err(beyond) => return Err(beyond.into_refusal()),
+        };
+        let (sender, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
+        let tail = Tail {
+            api: self.clone(),
+            id,
+            sender,
+            follower,
+            reader: Some(reader),
+            shaper: Shaper::new(encoding),
+            heartbeat,
+            bytes_left: (max_bytes > 0).then_some(max_bytes),
+            _permit: permit,
+        };
+        let header = api::LogHeader { attempt: job.state.attempt(), ..header };
+        tokio::spawn(tail.run(header));
+        Ok(Box::pin(ReceiverStream::new(receiver)))
+    }
+
+    /// A place among the streams, until it is dropped.
+    pub(super) fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if *self.0.draining.borrow() {
+            return Err(Refusal::Draining { resume_token: None });
+        }
+        let limit = self.0.limits.streams_max;
+        let permit = Arc::clone(&self.0.streams).try_acquire_owned();
+        permit.map_err(|_| Refusal::TooManyStreams { limit })
+    }
+}
+
+/// Why a round of reading came to its end.
+enum Round {
+    /// There is nothing new.
+    Empty,
+    /// Something was sent; that many bytes.
+    Sent(usize),
+    /// As many bytes as were asked for have been sent.
+    Limit,
+}
+
+impl Tail {
+    async fn run(mut self, header: api::LogHeader) {
+        if self.send(Kind::Header(header)).await.is_ok()
+            && let Err(refusal) = self.stream().await
+        {
+            let _ = self.sender.send(Err(refusal.into())).await;
+        }
+    }
+
+    async fn stream(&mut self) -> Result<(), Refusal> {
+        let mut last_sent = Instant::now();
+        loop {
+            if let Some(follower) = &mut self.follower {
+                follower.mark();
+            }
+            // The job first: if it has ended by now, all its output is there to be read.
+            let job = match self.api.catalog().get(self.id) {
+                Ok(job) => job,
+                Err(error) if error.is_missing() => return self.end_deleted().await,
+                Err(error) => return Err(self.api.store_refusal("reading a job", error)),
+            };
+            match self.round(&job).await? {
+                Ok(Round::Sent(bytes)) => {
+                    last_sent = Instant::now();
+                    if bytes < SMALL_BATCH_BYTES && self.follower.is_some() {
+                        tokio::time::sleep(SMALL_BATCH_PAUSE).await;
+                    }
+                    continue;
+                }
+                Ok(Round::Limit) => return self.end(api::LogEndReason::Limit, &job, false).await,
+                Ok(Round::Empty) => {}
+                Err(Gone) => return Ok(()),
+            }
+            if job.state.is_ended() {
+                return self.end(api::LogEndReason::Terminal, &job, true).await;
+            }
+            if self.follower.is_none() {
+                return self.end(api::LogEndReason::Snapshot, &job, false).await;
+            }
+            match self.wait(&job, last_sent + self.heartbeat).await? {
+                Ok(true) => last_sent = Instant::now(),
+                Ok(false) => {}
+                Err(Gone) => return Ok(()),
+            }
+        }
+    }
+
+    /// Reads a batch and sends it.
+    async fn round(&mut self, job: &Arc<Job>) -> Result<Result<Round, Gone>, Refusal> {
+        let limit = self.bytes_left.unwrap_or(u64::MAX).min(BATCH_BYTES_MAX as u64);
+        let limit = usize::try_from(limit).unwrap_or(BATCH_BYTES_MAX);
+        if limit == 0 {
+            return Ok(Ok(Round::Limit));
+        }
+        let Some(mut reader) = self.reader.take() else { return Ok(Err(Gone)) };
+        let end = job.state.end().map(|end| ([end.stdout, end.stderr], end.time));
+        let read = self.api.blocking("reading output", move |_| {
+            let pieces = read_batch(&mut reader, limit, end)?;
+            Ok((reader, pieces))
+        });
+        let (reader, pieces) = read.await?;
+        self.reader = Some(reader);
+        if pieces.is_empty() {
+            return Ok(Ok(Round::Empty));
+        }
+        let mut sent = 0;
+        for piece in pieces {
+            if let Piece::Data { bytes, .. } = &piece {
+                sent += bytes.len();
+                self.bytes_left = self.bytes_left.map(|left| left - bytes.len() as u64);
+            }
+            for kind in self.shaper.shape(piece) {
+                if self.send(kind).await.is_err() {
+                    return Ok(Err(Gone));
+                }
+            }
+        }
+        Ok(Ok(Round::Sent(sent)))
+    }
+
+    /// Waits for something new; true if a heartbeat was sent instead.
+    async fn wait(
+        &mut self,
+        job: &Job,
+        heartbeat_at: Instant,
+    ) -> Result<Result<bool, Gone>, Refusal> {
+        let Some(follower) = &mut self.follower else { return Ok(Ok(false)) };
+        let changes = self.api.catalog().subscribe(self.id);
+        let known = job.revision;
+        let changed = async {
+            match changes {
+                // It has ended since it was read.
+                None => {}
+                Some(mut changes) => {
+                    let is_new = |seen: &Seen| match seen {
+                        Seen::Job(job) => job.revision > known,
+                        Seen::Deleted => true,
+                    };
+                    let _ = changes.wait_for(is_new).await;
+                }
+            }
+        };
+        tokio::select! {
+            () = follower.grown() => Ok(Ok(false)),
+            () = changed => Ok(Ok(false)),
+            () = self.sender.closed() => Ok(Err(Gone)),
+            () = self.api.drained() => Err(Refusal::Draining { resume_token: None }),
+            () = tokio::time::sleep_until(heartbeat_at) => {
+                let time = Some(convert::timestamp(Time::from(clock::now())));
+                let sent = self.send(Kind::Heartbeat(api::Heartbeat { time })).await;
+                Ok(sent.map(|()| true))
+            }
+        }
+    }
+
+    async fn end(
+        &mut self,
+        reason: api::LogEndReason,
+        job: &Job,
+        complete: bool,
+    ) -> Result<(), Refusal> {
+        let offsets = self.reader.as_ref().map_or([0, 0], LogReader::offsets);
+        let offsets = if complete || reason == api::LogEndReason::Terminal {
+            for kind in self.shaper.finish() {
+                if self.send(kind).await.is_err() {
+                    return Ok(());
+                }
+            }
+            offsets
+        } else {
+            // What is held back of a split character comes with the next call.
+            self.shaper.offsets_without_held(offsets)
+        };
+        let [stdout, stderr] = offsets;
+        let end = api::LogEnd {
+            reason: reason.into(),
+            offsets: Some(api::LogOffsets { stdout, stderr }),
+            complete,
+            job: Some(self.api.shown(job)),
+        };
+        let _ = self.send(Kind::End(end)).await;
+        Ok(())
+    }
+
+    async fn end_deleted(&mut self) -> Result<(), Refusal> {
+        let [stdout, stderr] = self.reader.as_ref().map_or([0, 0], LogReader::offsets);
+        let end = api::LogEnd {
+            reason: api::LogEndReason::Deleted.into(),
+            offsets: Some(api::LogOffsets { stdout, stderr }),
+            complete: false,
+            job: None,
+        };
+        let _ = self.send(Kind::End(end)).await;
+        Ok(())
+    }
+
+    async fn send(&self, kind: Kind) -> Result<(), Gone> {
+        // While the reader does not read, the service may still drain.
+        let message = Ok(api::TailLogResponse { kind: Some(kind) });
+        tokio::select! {
+            sent = self.sender.send(message) => sent.map_err(|_| Gone),
+            () = self.api.drained() => Err(Gone),
+        }
+    }
+}
+
+fn read_batch(
+    reader: &mut LogReader,
+    limit: usize,
+    end: Option<([crate::job::OutputSize; 2], Time)>,
+) -> Result<Vec<Piece>, OperationError> {
+    let (mut pieces, mut bytes) = (Vec::new(), 0);
+    while bytes < limit {
+        let piece = match reader.next(CHUNK_BYTES_MAX.min(limit - bytes))? {
+            Some(piece) => piece,
+            None => match end.map(|(sizes, time)| reader.rest(sizes, time)) {
+                Some(Ok(Some(piece))) => piece,
+                Some(Ok(None)) | None => break,
+                Some(Err(error)) => return Err(error.into()),
+            },
+        };
+        if let Piece::Data { bytes: data, .. } = &piece {
+            bytes += data.len();
+        }
+        pieces.push(piece);
+    }
+    Ok(pieces)
+}

@@ -1,0 +1,154 @@
+//! Wait and WaitMany: woken by changes, without a thread or a timer of their own running.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::Instant};
+use tonic::Request;
+
+use super::{JobApi, caller::deadline, convert, status::Refusal};
+use crate::{
+    api,
+    catalog::Seen,
+    job::{Job, JobId, Violation},
+};
+
+/// An answer sets out this long before the caller's deadline, so that it arrives.
+const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
+/// The most jobs of one WaitMany.
+const JOBS_MAX: usize = 1000;
+
+impl JobApi {
+    pub(super) async fn wait(
+        &self,
+        request: Request<api::WaitRequest>,
+    ) -> Result<api::WaitResponse, Refusal> {
+        let deadline = deadline(&request);
+        let api::WaitRequest { job_id, timeout, until } = request.into_inner();
+        let timeout = convert::wait_limit("timeout", timeout)?;
+        let until: api::WaitUntil = convert::choice("until", until)?;
+        let id = self.resolve(&job_id).await?;
+        let limit = self.wait_limit(timeout, deadline);
+        let is_reached = move |job: &Job| match until {
+            api::WaitUntil::Started => !job.state.is_waiting(),
+            api::WaitUntil::Unspecified | api::WaitUntil::Terminal => job.state.is_ended(),
+        };
+        let (job, ended) = self.wait_for(id, limit, is_reached).await?;
+        Ok(api::WaitResponse { job: Some(self.shown(&job)), ended })
+    }
+
+    /// The least of what the caller asks for, what the server allows and the call's deadline.
+    pub(super) fn wait_limit(
+        &self,
+        asked: Option<Duration>,
+        deadline: Option<Duration>,
+    ) -> Instant {
+        let cap = self.0.limits.wait_max;
+        let limit = asked.unwrap_or(cap).min(cap);
+        let deadline = deadline.map(|deadline| deadline.saturating_sub(DEADLINE_MARGIN));
+        Instant::now() + deadline.map_or(limit, |deadline| limit.min(deadline))
+    }
+
+    /// Waits until a job is as wanted or the time is over; says which.
+    pub(super) async fn wait_for(
+        &self,
+        id: JobId,
+        limit: Instant,
+        is_reached: impl Fn(&Job) -> bool,
+    ) -> Result<(Arc<Job>, bool), Refusal> {
+        let Some(mut changes) = self.catalog().subscribe(id) else {
+            // It has ended, or is not there.
+            let job = self.catalog().get(id);
+            let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+            let reached = is_reached(&job);
+            return Ok((job, reached));
+        };
+        let wanted = changes.wait_for(|seen| match seen {
+            Seen::Job(job) => is_reached(job),
+            Seen::Deleted => true,
+        });
+        let reached = tokio::select! {
+            biased;
+            seen = wanted => Some(seen.map(|seen| seen.clone())),
+            () = tokio::time::sleep_until(limit) => None,
+            () = self.drained() => return Err(Refusal::Draining { resume_token: None }),
+        };
+        match reached {
+            Some(Ok(Seen::Job(job))) => Ok((job, true)),
+            Some(Ok(Seen::Deleted)) => Err(Refusal::NotFound { id: id.to_string() }),
+            // Out of time, or the job left the index: as it is now.
+            Some(Err(_)) | None => {
+                let job = self.catalog().get(id);
+                let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+                let reached = is_reached(&job);
+                Ok((job, reached))
+            }
+        }
+    }
+
+    pub(super) async fn wait_many(
+        &self,
+        request: Request<api::WaitManyRequest>,
+    ) -> Result<api::WaitManyResponse, Refusal> {
+        let deadline = deadline(&request);
+        let api::WaitManyRequest { job_ids, filter, mode, timeout } = request.into_inner();
+        let timeout = convert::wait_limit("timeout", timeout)?;
+        let mode: api::WaitMode = convert::choice("mode", mode)?;
+        let limit = self.wait_limit(timeout, deadline);
+        let ids = match (job_ids.is_empty(), filter) {
+            (false, None) => convert::job_ids("job_ids", &job_ids)?,
+            (true, Some(filter)) => self.selected(filter).await?,
+            (true, None) | (false, Some(_)) => {
+                let rule = "exactly one of job_ids and filter must be given";
+                return Err(Violation::new("job_ids", rule).into());
+            }
+        };
+        let wanted = match mode {
+            api::WaitMode::Any => 1,
+            api::WaitMode::Unspecified | api::WaitMode::All => ids.len(),
+        };
+        let done = self.wait_for_ends(&ids, wanted, limit).await?;
+        let mut jobs = Vec::with_capacity(ids.len());
+        for id in ids {
+            let job = self.catalog().get(id);
+            let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+            jobs.push(self.shown(&job));
+        }
+        Ok(api::WaitManyResponse { jobs, done })
+    }
+
+    async fn selected(&self, filter: api::JobFilter) -> Result<Vec<JobId>, Refusal> {
+        let filter = convert::filter(filter)?;
+        let candidates = self.blocking("selecting jobs", move |operations| {
+            Ok(operations.catalog().page(&filter, None, JOBS_MAX)?)
+        });
+        let candidates = candidates.await?;
+        if candidates.has_more {
+            let rule = format!("selects more than {JOBS_MAX} jobs; narrow it");
+            return Err(Violation::new("filter", rule).into());
+        }
+        Ok(candidates.ids)
+    }
+
+    /// Whether `wanted` of the jobs have ended by `limit`.
+    async fn wait_for_ends(
+        &self,
+        ids: &[JobId],
+        wanted: usize,
+        limit: Instant,
+    ) -> Result<bool, Refusal> {
+        let mut waits = JoinSet::new();
+        for id in ids {
+            let (api, id) = (self.clone(), *id);
+            waits.spawn(async move { api.wait_for(id, limit, |job| job.state.is_ended()).await });
+        }
+        let mut ended = 0;
+        while ended < wanted {
+            match waits.join_next().await {
+                Some(Ok(waited)) => ended += usize::from(waited?.1),
+                Some(Err(_)) => return Err(Refusal::Internal { doing: "waiting for jobs" }),
+                None => return Ok(false),
+            }
+        }
+        Ok(true)
+    }
+}

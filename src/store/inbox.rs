@@ -1,0 +1,126 @@
+//! The drop box: folders renamed into `inbox/` are submissions.
+//!
+//! A folder holds `spec.json` and, if it likes, a file `stdin`. It is answered by a file
+//! `accepted` (the job id) or `rejected` (why) in it; who dropped it takes it away.
+
+use std::{
+    io,
+    os::unix::fs::MetadataExt as _,
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use crate::{
+    job::{Draft, JobId},
+    sys::{dir, fs},
+};
+
+use super::{Store, StoreError, layout, spec_record};
+
+const SPEC_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Input larger than any server accepts is refused by the check of the spec.
+const STDIN_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// How long a folder without a readable spec counts as still being filled.
+const SETTLE: Duration = Duration::from_secs(2);
+
+/// A folder in the drop box that has not been answered.
+#[derive(Debug)]
+pub enum Dropped {
+    /// It describes a job.
+    Submission {
+        /// Its name, which is the request id.
+        name: String,
+        /// What it describes.
+        draft: Box<Draft>,
+        /// The user that owns the folder.
+        uid: u32,
+    },
+    /// It does not, and has been there long enough.
+    Broken {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// It may still be being filled: look again later.
+    Unfinished,
+}
+
+impl Store {
+    /// The unanswered folders in the drop box, in the order of their names.
+    pub fn dropped(&self) -> Result<Vec<Dropped>, StoreError> {
+        let inbox = self.layout().inbox();
+        let mut names = dir::names(&inbox).map_err(StoreError::io("list", &inbox))?;
+        // Names with a dot are how others write before they rename.
+        names.retain(|name| !name.starts_with('.'));
+        names.sort_unstable();
+        let folders = names.into_iter().filter_map(|name| self.dropped_folder(name));
+        Ok(folders.collect())
+    }
+
+    fn dropped_folder(&self, name: String) -> Option<Dropped> {
+        let path = self.layout().inbox().join(&name);
+        let metadata = std::fs::symlink_metadata(&path).ok()?;
+        // A link or a plain file is not a folder; it is left alone.
+        if !metadata.is_dir() || path.join(layout::ACCEPTED).exists() {
+            return None;
+        }
+        if path.join(layout::REJECTED).exists() {
+            return None;
+        }
+        match read_draft(&path) {
+            Ok(draft) => {
+                Some(Dropped::Submission { name, draft: Box::new(draft), uid: metadata.uid() })
+            }
+            Err(why) => {
+                let age = metadata
+                    .modified()
+                    .map(|time| SystemTime::now().duration_since(time).unwrap_or_default());
+                match age {
+                    Ok(age) if age < SETTLE => Some(Dropped::Unfinished),
+                    Ok(_) | Err(_) => Some(Dropped::Broken { name, why }),
+                }
+            }
+        }
+    }
+
+    /// Answers a folder with the job that it became.
+    pub fn answer_accepted(&self, name: &str, id: JobId) -> Result<(), StoreError> {
+        self.answer(name, layout::ACCEPTED, &id.to_string())
+    }
+
+    /// Answers a folder with the reason why it became none.
+    pub fn answer_rejected(&self, name: &str, why: &str) -> Result<(), StoreError> {
+        self.answer(name, layout::REJECTED, why)
+    }
+
+    fn answer(&self, name: &str, file: &str, text: &str) -> Result<(), StoreError> {
+        let path = self.layout().inbox().join(name);
+        match fs::create_whole(&path, file, format!("{text}\n").as_bytes(), true) {
+            // Taken away, or answered before: both are what was wanted.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists
+                ) =>
+            {
+                Ok(())
+            }
+            made => made.map_err(StoreError::io("answer", &path)),
+        }
+    }
+}
+
+fn read_draft(path: &std::path::Path) -> Result<Draft, String> {
+    let spec: PathBuf = path.join(layout::SPEC);
+    let bytes = fs::read_small(&spec, SPEC_BYTES_MAX)
+        .map_err(|error| format!("spec.json cannot be read: {error}"))?;
+    let mut draft = spec_record::decode_dropped(&bytes).map_err(|error| error.to_string())?;
+    match fs::read_small_if_any(&path.join(layout::STDIN), STDIN_BYTES_MAX) {
+        Ok(Some(stdin)) if draft.stdin.is_empty() => draft.stdin = stdin,
+        Ok(Some(_)) => return Err("spec.json has stdin and there is a file stdin".to_owned()),
+        Ok(None) => {}
+        Err(error) => return Err(format!("stdin cannot be read: {error}")),
+    }
+    Ok(draft)
+}

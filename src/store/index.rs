@@ -1,0 +1,196 @@
+//! `output.index`: which bytes of which stream came when, in the order of capture.
+//!
+//! Records of 32 bytes, little endian: wall-clock time in nanoseconds (8), offset in
+//! the own stream (8), size of the other stream then (8), length (4), stream (1), flags (1) and
+//! a check (2): the low half of the CRC-32 of the 30 bytes before it. A record tells the sizes
+//! of both streams, so any offset of either is found by bisection.
+
+use std::{fs::File, io};
+
+use crate::{job::Time, sys::fs};
+
+/// Bytes of a record.
+pub const RECORD_BYTES: u64 = 32;
+/// The bytes were not kept: the disk was full or failing.
+const FLAG_DROPPED: u8 = 1;
+
+/// One of the two output streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stream {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+impl Stream {
+    /// Both, in the order of their numbers.
+    pub const BOTH: [Self; 2] = [Self::Stdout, Self::Stderr];
+
+    /// 0 for standard output, 1 for standard error.
+    pub const fn place(self) -> usize {
+        match self {
+            Self::Stdout => 0,
+            Self::Stderr => 1,
+        }
+    }
+}
+
+/// One run of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IndexRecord {
+    /// When it was captured.
+    pub time: Time,
+    /// Which stream.
+    pub stream: Stream,
+    /// The offset of its first byte.
+    pub offset: u64,
+    /// Its length.
+    pub length: u32,
+    /// The size of the other stream when it was captured.
+    pub other: u64,
+    /// Whether the bytes were lost.
+    pub is_dropped: bool,
+}
+
+impl IndexRecord {
+    /// The offset after its last byte.
+    pub fn end(&self) -> u64 {
+        self.offset + u64::from(self.length)
+    }
+
+    /// The sizes of both streams after it.
+    pub fn sizes(&self) -> [u64; 2] {
+        match self.stream {
+            Stream::Stdout => [self.end(), self.other],
+            Stream::Stderr => [self.other, self.end()],
+        }
+    }
+
+    /// Its form on disk.
+    pub fn encode(&self) -> [u8; 32] {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&self.time.nanos().to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
+        bytes[16..24].copy_from_slice(&self.other.to_le_bytes());
+        bytes[24..28].copy_from_slice(&self.length.to_le_bytes());
+        bytes[28] = self.stream.place() as u8;
+        bytes[29] = if self.is_dropped { FLAG_DROPPED } else { 0 };
+        let check = crc32fast::hash(&bytes[..30]) as u16;
+        bytes[30..].copy_from_slice(&check.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the form on disk; `None` if it is damaged.
+    pub fn decode(bytes: &[u8; 32]) -> Option<Self> {
+        let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
+        let check = u16::from_le_bytes([bytes[30], bytes[31]]);
+        if check != crc32fast::hash(&bytes[..30]) as u16 {
+            return None;
+        }
+        let stream = match bytes[28] {
+            0 => Stream::Stdout,
+            1 => Stream::Stderr,
+            _ => return None,
+        };
+        let record = Self {
+            time: Time::from_nanos(number(0)?),
+            stream,
+            offset: number(8)?,
+            other: number(16)?,
+            length: u32::from_le_bytes(bytes[24..28].try_into().ok()?),
+            is_dropped: bytes[29] & FLAG_DROPPED != 0,
+        };
+        record.offset.checked_add(u64::from(record.length))?;
+        Some(record)
+    }
+}
+
+/// The whole records of an index file: how many, and each by its number.
+#[derive(Debug)]
+pub struct IndexFile {
+    file: File,
+}
+
+impl IndexFile {
+    /// The index in an open file.
+    pub fn new(file: File) -> Self {
+        Self { file }
+    }
+
+    /// How many whole records there are now.
+    pub fn count(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len() / RECORD_BYTES)
+    }
+
+    /// The record with this number, from 0; `None` past the end or if it is damaged.
+    pub fn get(&self, number: u64) -> io::Result<Option<IndexRecord>> {
+        Ok(self.read(number, 1)?.pop())
+    }
+
+    /// Up to `count` whole records from this number on; ends before a damaged one.
+    pub fn read(&self, number: u64, count: usize) -> io::Result<Vec<IndexRecord>> {
+        let mut bytes = vec![0; count * RECORD_BYTES as usize];
+        let length = fs::read_at(&self.file, &mut bytes, number * RECORD_BYTES)?;
+        let (whole, _) = bytes[..length].as_chunks::<32>();
+        Ok(whole.iter().map_while(IndexRecord::decode).collect())
+    }
+
+    /// The number of the first record for which `is_reached` holds, or the count. It must hold
+    /// for every record after one for which it does.
+    pub fn bisect(&self, is_reached: impl Fn(&IndexRecord) -> bool) -> io::Result<u64> {
+        let (mut low, mut high) = (0, self.count()?);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.get(middle)? {
+                Some(record) if !is_reached(&record) => low = middle + 1,
+                Some(_) | None => high = middle,
+            }
+        }
+        Ok(low)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_record_survives_and_a_damaged_one_does_not_count(
+            nanos: u64, offset in 0..u64::MAX / 2, length: u32, other: u64, is_dropped: bool,
+            is_error: bool, place in 0..32_usize, flip in 1..=255_u8,
+        ) {
+            let stream = Stream::BOTH[usize::from(is_error)];
+            let time = Time::from_nanos(nanos);
+            let record = IndexRecord { time, stream, offset, length, other, is_dropped };
+            let mut bytes = record.encode();
+            prop_assert_eq!(IndexRecord::decode(&bytes), Some(record));
+            bytes[place] ^= flip;
+            prop_assert_ne!(IndexRecord::decode(&bytes), Some(record));
+        }
+    }
+
+    #[test]
+    fn bisection_finds_the_first_record_past_an_offset() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("index");
+        let mut bytes = Vec::new();
+        for number in 0..100_u64 {
+            let time = Time::from_nanos(number);
+            let (stream, offset) = (Stream::Stdout, number * 10);
+            let record =
+                IndexRecord { time, stream, offset, length: 10, other: 0, is_dropped: false };
+            bytes.extend(record.encode());
+        }
+        bytes.extend([1, 2, 3]);
+        std::fs::write(&path, bytes).unwrap();
+        let index = IndexFile::new(File::open(&path).unwrap());
+        assert_eq!(index.count().unwrap(), 100);
+        assert_eq!(index.bisect(|record| record.end() > 0).unwrap(), 0);
+        assert_eq!(index.bisect(|record| record.end() > 555).unwrap(), 55);
+        assert_eq!(index.bisect(|record| record.end() > 10_000).unwrap(), 100);
+    }
+}

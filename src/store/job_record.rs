@@ -1,0 +1,123 @@
+//! What may be written about a job by whoever holds its lock: the queue, a supervisor, recovery.
+//!
+//! Starting a queued job and ending it unstarted are the same compare-and-set: take the lock,
+//! read the state, append the next event.
+
+use std::{fs::File, sync::Arc};
+
+use crate::{
+    job::{Accepted, Durability, Event, KillRecord, State, transition},
+    sys::{fs, lock::Lock},
+};
+
+use super::{JobDir, StoreError, layout, record, requests_record as asked, slots};
+
+/// Room for every event of a job, set aside before it starts: an end fits on a full disk.
+pub(super) const STATE_BYTES: u64 = 8 * slots::SLOT_BYTES as u64;
+
+/// The folder of a job together with its lock.
+#[derive(Debug)]
+pub struct JobRecord {
+    dir: JobDir,
+    accepted: Arc<Accepted>,
+    state: State,
+    events: usize,
+    kills: u64,
+    // The kernel frees it when the last process that has it is gone.
+    _lock: Lock,
+}
+
+impl JobRecord {
+    /// Takes the lock of the job and reads its state; `None` if another has the lock.
+    pub fn try_take(dir: JobDir) -> Result<Option<Self>, StoreError> {
+        let path = dir.lock_path();
+        let taken = Lock::try_take(&path).map_err(StoreError::io("lock", &path))?;
+        let Some(lock) = taken else { return Ok(None) };
+        let accepted = Arc::new(dir.accepted()?);
+        let events = dir.events()?;
+        let state = dir.fold(&events)?;
+        let events = events.len();
+        let (_, kills, _) = dir.control()?;
+        Ok(Some(Self { dir, accepted, state, events, kills, _lock: lock }))
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &JobDir {
+        &self.dir
+    }
+
+    /// What was accepted.
+    pub fn accepted(&self) -> &Arc<Accepted> {
+        &self.accepted
+    }
+
+    /// Where the job stands.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Writes the next event. One that is not possible now is an error and changes nothing.
+    ///
+    /// With durability `power` a claim and an end are on the disk when this returns: the claim,
+    /// so that no job runs twice; the end, so that one that was told stays told. The others
+    /// only lead from one to the other. Closing the file is what watchers notice.
+    pub fn append(&mut self, event: &Event) -> Result<(), StoreError> {
+        let path = self.dir.file(layout::STATE);
+        let next = transition(&self.state, event)
+            .map_err(|error| StoreError::Corrupt { path: path.clone(), why: error.to_string() })?;
+        let file = match fs::open_to_write(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                fs::create_reserved(&path, STATE_BYTES).map_err(StoreError::io("create", &path))?
+            }
+            Err(source) => return Err(StoreError::io("open", &path)(source)),
+        };
+        let slot = record::event_slot(self.events + 1, event);
+        slots::write(&file, self.events, &slot).map_err(StoreError::io("write", &path))?;
+        if self.needs_sync(event) {
+            file.sync_data().map_err(StoreError::io("sync", &path))?;
+        }
+        self.state = next;
+        self.events += 1;
+        Ok(())
+    }
+
+    fn needs_sync(&self, event: &Event) -> bool {
+        let is_promise = match event {
+            Event::Claimed(_) | Event::Ended(_) => true,
+            Event::Started(_) | Event::Stopping { .. } | Event::Exited { .. } => false,
+        };
+        is_promise && self.accepted.durability == Durability::Power
+    }
+
+    /// Answers a request for a signal.
+    pub fn record_kill(&mut self, kill: &KillRecord) -> Result<(), StoreError> {
+        self.kills += 1;
+        let Some((place, slot)) = asked::kill_slot(self.kills, kill) else { return Ok(()) };
+        self.write_control(place, &slot)
+    }
+
+    /// Answers the `number`th change of the time limit.
+    pub fn answer_timeout(&self, number: u64, taken: bool) -> Result<(), StoreError> {
+        let Some(slot) = asked::timeout_answer_slot(number, taken) else { return Ok(()) };
+        self.write_control(asked::TIMEOUT_ANSWER_PLACE, &slot)
+    }
+
+    fn write_control(
+        &self,
+        place: usize,
+        slot: &[u8; slots::SLOT_BYTES],
+    ) -> Result<(), StoreError> {
+        let path = self.dir.file(layout::CONTROL);
+        let write = |file: File| {
+            if file.metadata()?.len() == 0 {
+                // Blank lines, so that a slot is never written behind a hole.
+                for blank in 0..=asked::KILLS_MAX as usize {
+                    slots::write(&file, blank, &slots::BLANK)?;
+                }
+            }
+            slots::write(&file, place, slot)
+        };
+        fs::open_or_create(&path).and_then(write).map_err(StoreError::io("write", &path))
+    }
+}

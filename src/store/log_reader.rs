@@ -1,0 +1,390 @@
+//! Reading output: both streams in the order of capture, from any offset, at any moment.
+//!
+//! A reader keeps a position and no data. It never waits and never takes a notification's word:
+//! what is in the index and the logs is what it tells.
+
+use std::{fs::File, io, path::PathBuf, time::Duration};
+
+use crate::{
+    job::{OutputSize, Time},
+    sys::fs,
+};
+
+use super::{
+    JobDir, StoreError,
+    index::{IndexFile, IndexRecord, Stream},
+};
+
+/// Records that are looked at together.
+const RECORDS_AT_ONCE: usize = 256;
+/// Neighbouring runs of one stream become one piece while they came this close together…
+const TOGETHER: Duration = Duration::from_millis(5);
+/// … or while the piece is smaller than this: tiny messages cost a reader more than late ones.
+const PIECE_BYTES_MIN: usize = 256;
+/// Block of a backward scan for lines.
+const SCAN_BYTES: usize = 64 * 1024;
+
+/// What a reader tells next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes as they were written.
+    Data {
+        /// Of this stream.
+        stream: Stream,
+        /// From this offset on.
+        offset: u64,
+        /// Captured then (the first of them).
+        time: Time,
+        /// The bytes.
+        bytes: Vec<u8>,
+    },
+    /// Bytes that are not there.
+    Gap {
+        /// Of this stream.
+        stream: Stream,
+        /// From this offset.
+        from: u64,
+        /// To the one before this.
+        to: u64,
+        /// Why they are not there.
+        reason: GapReason,
+    },
+}
+
+/// Why bytes are missing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// They could not be written: the disk was full or failing.
+    Dropped,
+    /// Somebody else cut the file.
+    Truncated,
+}
+
+/// A position in the output of one attempt.
+#[derive(Debug)]
+pub struct LogReader {
+    logs: [LogFile; 2],
+    index_path: PathBuf,
+    index: Option<IndexFile>,
+    wanted: [bool; 2],
+    offsets: [u64; 2],
+    next_record: u64,
+    records: std::collections::VecDeque<IndexRecord>,
+}
+
+#[derive(Debug)]
+struct LogFile {
+    path: PathBuf,
+    file: Option<File>,
+}
+
+impl LogReader {
+    /// A reader of the wanted streams at these offsets, standard output first.
+    pub fn open(dir: &JobDir, wanted: [bool; 2], offsets: [u64; 2]) -> Result<Self, StoreError> {
+        let log = |path| LogFile { path, file: None };
+        let mut reader = Self {
+            logs: [log(dir.stdout_path()), log(dir.stderr_path())],
+            index_path: dir.index_path(),
+            index: None,
+            wanted,
+            offsets,
+            next_record: 0,
+            records: std::collections::VecDeque::new(),
+        };
+        reader.seek()?;
+        Ok(reader)
+    }
+
+    fn seek(&mut self) -> Result<(), StoreError> {
+        let (wanted, offsets) = (self.wanted, self.offsets);
+        let is_reached = |record: &IndexRecord| {
+            let sizes = record.sizes();
+            (0..2).any(|place| wanted[place] && sizes[place] > offsets[place])
+        };
+        let path = self.index_path.clone();
+        let Some(index) = self.opened_index()? else { return Ok(()) };
+        self.next_record = index.bisect(is_reached).map_err(StoreError::io("read", &path))?;
+        Ok(())
+    }
+
+    fn opened_index(&mut self) -> Result<Option<&IndexFile>, StoreError> {
+        if self.index.is_none() {
+            match fs::open_regular(&self.index_path) {
+                Ok(file) => self.index = Some(IndexFile::new(file)),
+                // No output yet.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(source) => return Err(StoreError::io("open", &self.index_path)(source)),
+            }
+        }
+        Ok(self.index.as_ref())
+    }
+
+    /// Where the next piece of each stream begins.
+    pub fn offsets(&self) -> [u64; 2] {
+        self.offsets
+    }
+
+    /// How much of each stream the index tells of now.
+    pub fn sizes(&mut self) -> Result<[u64; 2], StoreError> {
+        let path = self.index_path.clone();
+        let Some(index) = self.opened_index()? else { return Ok([0, 0]) };
+        let last = |index: &IndexFile| match index.count()? {
+            0 => Ok(None),
+            count => index.get(count - 1),
+        };
+        let last = last(index).map_err(StoreError::io("read", &path))?;
+        Ok(last.map_or([0, 0], |record| record.sizes()))
+    }
+
+    /// The next piece of at most `bytes_max` bytes; `None` if there is nothing new.
+    pub fn next(&mut self, bytes_max: usize) -> Result<Option<Piece>, StoreError> {
+        while let Some(record) = self.next_record()? {
+            let place = record.stream.place();
+            let at = self.offsets[place];
+            if !self.wanted[place] || record.end() <= at {
+                self.records.pop_front();
+                continue;
+            }
+            let at = at.max(record.offset);
+            if record.is_dropped {
+                self.records.pop_front();
+                let to = record.end();
+                self.offsets[place] = to;
+                let (stream, reason) = (record.stream, GapReason::Dropped);
+                return Ok(Some(Piece::Gap { stream, from: at, to, reason }));
+            }
+            return self.data(record, at, bytes_max).map(Some);
+        }
+        Ok(None)
+    }
+
+    fn next_record(&mut self) -> Result<Option<IndexRecord>, StoreError> {
+        if self.records.is_empty() {
+            let (path, number) = (self.index_path.clone(), self.next_record);
+            let Some(index) = self.opened_index()? else { return Ok(None) };
+            let records =
+                index.read(number, RECORDS_AT_ONCE).map_err(StoreError::io("read", &path))?;
+            self.next_record += records.len() as u64;
+            self.records.extend(records);
+        }
+        Ok(self.records.front().copied())
+    }
+
+    /// The bytes from `at` on: the rest of the first record and what may be told with it.
+    fn data(&mut self, first: IndexRecord, at: u64, bytes_max: usize) -> Result<Piece, StoreError> {
+        let place = first.stream.place();
+        let limit = at + bytes_max as u64;
+        let mut end = first.end().min(limit);
+        if first.end() <= limit {
+            self.records.pop_front();
+            while let Some(next) = self.records.front().copied() {
+                let is_near =
+                    next.time.since(first.time) <= TOGETHER || end - at < PIECE_BYTES_MIN as u64;
+                let follows = next.stream == first.stream && next.offset == end;
+                if !follows || next.is_dropped || !is_near || next.end() > limit {
+                    break;
+                }
+                end = next.end();
+                self.records.pop_front();
+            }
+        }
+        self.offsets[place] = end;
+        let (stream, time) = (first.stream, first.time);
+        let bytes = self.logs[place].read(at, end)?;
+        if bytes.is_empty() {
+            let reason = GapReason::Truncated;
+            return Ok(Piece::Gap { stream, from: at, to: end, reason });
+        }
+        // What somebody cut off is told as a gap by the next call.
+        let read = at + bytes.len() as u64;
+        if read < end {
+            self.offsets[place] = read;
+            let length = u32::try_from(end - read).unwrap_or(u32::MAX);
+            let rest = IndexRecord { offset: read, length, ..first };
+            self.records.push_front(rest);
+        }
+        Ok(Piece::Data { stream, offset: at, time, bytes })
+    }
+
+    /// What the index does not tell of although the job has ended with these sizes: bytes whose
+    /// record could not be written, or that were dropped without one.
+    pub fn rest(
+        &mut self,
+        ended: [OutputSize; 2],
+        time: Time,
+    ) -> Result<Option<Piece>, StoreError> {
+        for stream in Stream::BOTH {
+            let place = stream.place();
+            let (from, to) = (self.offsets[place], ended[place].size_bytes);
+            if !self.wanted[place] || from >= to {
+                continue;
+            }
+            let end = to.min(from + SCAN_BYTES as u64);
+            let bytes = self.logs[place].read(from, end)?;
+            if bytes.is_empty() {
+                self.offsets[place] = to;
+                let reason = GapReason::Dropped;
+                return Ok(Some(Piece::Gap { stream, from, to, reason }));
+            }
+            self.offsets[place] = from + bytes.len() as u64;
+            return Ok(Some(Piece::Data { stream, offset: from, time, bytes }));
+        }
+        Ok(None)
+    }
+
+    /// The offset at which the last `lines` lines of a stream of this size begin. A last line
+    /// without a newline counts as one. The cost depends on those lines, not on the log.
+    pub fn offset_of_last_lines(
+        &mut self,
+        stream: Stream,
+        size: u64,
+        lines: u64,
+    ) -> Result<u64, StoreError> {
+        let log = &mut self.logs[stream.place()];
+        let (mut end, mut left) = (size, lines);
+        if lines == 0 {
+            return Ok(size);
+        }
+        while end > 0 {
+            let from = end.saturating_sub(SCAN_BYTES as u64);
+            let block = log.read(from, end)?;
+            for (at, byte) in (from..).zip(&block).collect::<Vec<_>>().into_iter().rev() {
+                // The newline that ends the last line begins no other.
+                if *byte == b'\n' && at + 1 < size {
+                    left -= 1;
+                    if left == 0 {
+                        return Ok(at + 1);
+                    }
+                }
+            }
+            end = from;
+        }
+        Ok(0)
+    }
+
+    /// The sizes of both streams before the first run captured at or after `time`.
+    pub fn offsets_at(&mut self, time: Time) -> Result<[u64; 2], StoreError> {
+        let path = self.index_path.clone();
+        let Some(index) = self.opened_index()? else { return Ok([0, 0]) };
+        let find = |index: &IndexFile| {
+            let number = index.bisect(|record| record.time >= time)?;
+            match number.checked_sub(1) {
+                Some(before) => index.get(before),
+                None => Ok(None),
+            }
+        };
+        let before = find(index).map_err(StoreError::io("read", &path))?;
+        Ok(before.map_or([0, 0], |record| record.sizes()))
+    }
+}
+
+impl LogFile {
+    /// The bytes of a range that are there; none if there is no file.
+    fn read(&mut self, from: u64, to: u64) -> Result<Vec<u8>, StoreError> {
+        if self.file.is_none() {
+            match fs::open_regular(&self.path) {
+                Ok(file) => self.file = Some(file),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                Err(source) => return Err(StoreError::io("open", &self.path)(source)),
+            }
+        }
+        let mut bytes = vec![0; usize::try_from(to - from).unwrap_or(0)];
+        let Some(file) = &self.file else { return Ok(Vec::new()) };
+        let length =
+            fs::read_at(file, &mut bytes, from).map_err(StoreError::io("read", &self.path))?;
+        bytes.truncate(length);
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::store::LogWriter;
+
+    fn written(runs: &[(bool, Vec<u8>)]) -> (tempfile::TempDir, JobDir, [Vec<u8>; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = JobDir::at(folder.path().to_owned());
+        let mut log = LogWriter::new(&dir);
+        let mut whole = [Vec::new(), Vec::new()];
+        for (number, (is_error, bytes)) in (0..).zip(runs) {
+            let stream = Stream::BOTH[usize::from(*is_error)];
+            log.append(stream, bytes, Time::from_millis(number * 3));
+            whole[stream.place()].extend(bytes);
+        }
+        log.finish();
+        (folder, dir, whole)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn every_byte_comes_once_in_order_from_any_offsets(
+            runs in proptest::collection::vec(
+                (any::<bool>(), proptest::collection::vec(any::<u8>(), 1..300)), 0..30),
+            starts in any::<[u16; 2]>(),
+            piece_max in 1..700_usize,
+        ) {
+            let (_folder, dir, whole) = written(&runs);
+            let starts = [0, 1].map(|place| u64::from(starts[place]) % (whole[place].len() as u64 + 1));
+            let mut reader = LogReader::open(&dir, [true, true], starts).unwrap();
+            let mut got = [Vec::new(), Vec::new()];
+            while let Some(piece) = reader.next(piece_max).unwrap() {
+                let Piece::Data { stream, offset, bytes, .. } = piece else { panic!("a gap") };
+                let place = stream.place();
+                prop_assert_eq!(offset, starts[place] + got[place].len() as u64);
+                prop_assert!(bytes.len() <= piece_max);
+                got[place].extend(bytes);
+            }
+            for place in 0..2 {
+                prop_assert_eq!(&got[place][..], &whole[place][starts[place] as usize..]);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_lines_are_found_from_the_end() {
+        let text = "one\ntwo\nthree\nfour".repeat(20_000);
+        let runs: Vec<_> =
+            text.as_bytes().chunks(50_000).map(|run| (false, run.to_vec())).collect();
+        let (_folder, dir, _) = written(&runs);
+        let mut reader = LogReader::open(&dir, [true, true], [0, 0]).unwrap();
+        let size = text.len() as u64;
+        for lines in [1, 2, 50, 40_000] {
+            let expected: usize = text.split_inclusive('\n').rev().take(lines).map(str::len).sum();
+            let at = reader.offset_of_last_lines(Stream::Stdout, size, lines as u64).unwrap();
+            assert_eq!(at, size - expected as u64, "{lines}");
+        }
+        assert_eq!(reader.offset_of_last_lines(Stream::Stdout, size, 0).unwrap(), size);
+        assert_eq!(reader.offset_of_last_lines(Stream::Stdout, size, 1 << 40).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_somebody_cut_off_is_a_gap() {
+        let (_folder, dir, _) = written(&[(false, b"0123456789".to_vec())]);
+        std::fs::write(dir.stdout_path(), b"01234").unwrap();
+        let mut reader = LogReader::open(&dir, [true, true], [0, 0]).unwrap();
+        let first = reader.next(100).unwrap().unwrap();
+        assert!(matches!(first, Piece::Data { bytes, .. } if bytes == b"01234"));
+        let (stream, reason) = (Stream::Stdout, GapReason::Truncated);
+        let second = reader.next(100).unwrap().unwrap();
+        assert_eq!(second, Piece::Gap { stream, from: 5, to: 10, reason });
+        assert_eq!(reader.next(100).unwrap(), None);
+    }
+
+    #[test]
+    fn output_without_an_index_is_told_at_the_end() {
+        let (_folder, dir, _) = written(&[(true, b"lost record".to_vec())]);
+        std::fs::remove_file(dir.index_path()).unwrap();
+        let mut reader = LogReader::open(&dir, [true, true], [0, 0]).unwrap();
+        assert_eq!(reader.next(100).unwrap(), None);
+        let sizes = [0, 13].map(|size_bytes| OutputSize { size_bytes, dropped_bytes: 0 });
+        let piece = reader.rest(sizes, Time::from_nanos(1)).unwrap().unwrap();
+        assert!(matches!(piece, Piece::Data { bytes, .. } if bytes == b"lost record"));
+        let gap = reader.rest(sizes, Time::from_nanos(1)).unwrap().unwrap();
+        assert!(matches!(gap, Piece::Gap { from: 11, to: 13, .. }));
+        assert_eq!(reader.rest(sizes, Time::from_nanos(1)).unwrap(), None);
+    }
+}

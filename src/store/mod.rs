@@ -1,0 +1,289 @@
+//! The task directory: the single source of truth about all jobs.
+//!
+//! docs/STORAGE.md describes every file byte by byte and names its one writer. Nothing here
+//! keeps what it has read: an index in memory is the business of `catalog`.
+
+mod error;
+mod inbox;
+mod index;
+mod job_dir;
+mod job_record;
+mod layout;
+mod log_reader;
+mod log_writer;
+mod record;
+mod requests;
+mod requests_record;
+mod slots;
+mod spec_record;
+mod submit;
+mod sync;
+
+use std::{fs::File, io, path::Path};
+
+use serde::{Deserialize, Serialize};
+
+pub use error::StoreError;
+pub use inbox::Dropped;
+pub use index::Stream;
+pub use job_dir::{JobDir, KillRequest, KillScope};
+pub use job_record::JobRecord;
+pub use layout::Layout;
+pub use log_reader::{GapReason, LogReader, Piece};
+pub use log_writer::LogWriter;
+pub use requests::KnownRequest;
+pub use submit::Submission;
+
+use crate::{
+    job::{Accepted, Durability, JobId},
+    sys::{clock, dir, fs, lock::Lock},
+};
+
+const FORMAT: &str = "jobwarden 1\n";
+const FILE_BYTES_MAX: usize = 4 * 1024;
+
+/// A store that this process serves alone.
+#[derive(Debug)]
+pub struct Store {
+    layout: Layout,
+    id: String,
+    key: Vec<u8>,
+    syncs: submit::Syncs,
+    _lock: Lock,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Identity {
+    store_id: String,
+    digest_key: String,
+}
+
+impl Store {
+    /// Opens the store at `root`, or makes one in a folder that is missing or empty.
+    ///
+    /// Fails with `InUse` if another service has it, with `Version` if its format is another.
+    pub fn open(root: &Path) -> Result<Self, StoreError> {
+        let layout = Layout::new(root);
+        fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
+        check_version(root)?;
+        let lock = take_lock(root)?;
+        for path in
+            [layout.jobs(), layout.inbox(), layout.requests(), layout.active(), layout.trash()]
+        {
+            fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
+        }
+        let identity = identity(root)?;
+        let store = Self {
+            layout,
+            id: identity.store_id,
+            key: identity.digest_key.into_bytes(),
+            syncs: submit::Syncs::default(),
+            _lock: lock,
+        };
+        store.empty_trash();
+        Ok(store)
+    }
+
+    /// Where things are.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Identifies this store among all.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn key(&self) -> &[u8] {
+        &self.key
+    }
+
+    fn syncs(&self) -> &submit::Syncs {
+        &self.syncs
+    }
+
+    /// The folder of a job, whether it exists or not.
+    pub fn job_dir(&self, id: JobId) -> JobDir {
+        JobDir::at(self.layout.job(id))
+    }
+
+    /// The days that have a folder, oldest first.
+    pub fn days(&self) -> Result<Vec<String>, StoreError> {
+        let path = self.layout.jobs();
+        let mut days = dir::names(&path).map_err(StoreError::io("list", &path))?;
+        days.retain(|day| is_day(day));
+        days.sort_unstable();
+        Ok(days)
+    }
+
+    /// The jobs of a day, oldest first. A folder that is no job's is left out.
+    pub fn ids_of_day(&self, day: &str) -> Result<Vec<JobId>, StoreError> {
+        let path = self.layout.day(day);
+        let names = dir::names(&path).map_err(StoreError::io("list", &path))?;
+        let mut ids: Vec<JobId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        ids.retain(|id| id.day() == day);
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// The largest id of the store, from which the next must go on.
+    pub fn last_id(&self) -> Result<JobId, StoreError> {
+        for day in self.days()?.iter().rev() {
+            if let Some(last) = self.ids_of_day(day)?.last() {
+                return Ok(*last);
+            }
+        }
+        Ok(JobId::MIN)
+    }
+
+    /// The jobs that had not ended when it was last noted.
+    pub fn active_ids(&self) -> Result<Vec<JobId>, StoreError> {
+        let path = self.layout.active();
+        let names = dir::names(&path).map_err(StoreError::io("list", &path))?;
+        let mut ids: Vec<JobId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Whether the host has booted since this was last asked: then the notes of active jobs,
+    /// which are never synced, may be wrong.
+    pub fn is_first_since_boot(&self) -> Result<bool, StoreError> {
+        let path = self.layout.root().join(layout::LAST_BOOT);
+        let boot = clock::boot_id().map_err(StoreError::io("read", Path::new("boot_id")))?;
+        let known =
+            fs::read_small_if_any(&path, FILE_BYTES_MAX).map_err(StoreError::io("read", &path))?;
+        Ok(known.as_deref() != Some(boot.as_bytes()))
+    }
+
+    /// Notes that the store has been looked through since the host booted.
+    pub fn note_boot(&self) -> Result<(), StoreError> {
+        let path = self.layout.root().join(layout::LAST_BOOT);
+        let boot = clock::boot_id().map_err(StoreError::io("read", Path::new("boot_id")))?;
+        fs::replace(self.layout.root(), layout::LAST_BOOT, boot.as_bytes(), false)
+            .map_err(StoreError::io("write", &path))
+    }
+
+    /// Removes a job: at once for every reader, from the disk before this returns.
+    ///
+    /// The folder is renamed out of sight first, so that no reader sees half of it.
+    pub fn remove(&self, accepted: &Accepted) -> Result<(), StoreError> {
+        let id = accepted.id;
+        self.remove_folder(id)?;
+        if let Some(request_id) = &accepted.request_id {
+            requests::remove(self, &accepted.owner, request_id, id);
+        }
+        if accepted.durability == Durability::Power {
+            let day = self.layout.day(&id.day());
+            fs::sync_dir(&day).map_err(StoreError::io("sync", &day))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the folder of a job, readable or not.
+    pub fn remove_folder(&self, id: JobId) -> Result<(), StoreError> {
+        let (from, to) = (self.layout.job(id), self.layout.trash().join(id.to_string()));
+        match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::Missing(id.to_string()));
+            }
+            renamed => renamed.map_err(StoreError::io("remove", &from))?,
+        }
+        self.unmark_active(id);
+        dir::remove_all(&to).map_err(StoreError::io("remove", &to))
+    }
+
+    fn empty_trash(&self) {
+        let trash = self.layout.trash();
+        for name in dir::names(&trash).unwrap_or_default() {
+            // What cannot be removed now is tried again at the next start.
+            let _ = dir::remove_all(&trash.join(name));
+        }
+    }
+
+    /// Whether a file can be made and removed in the store now.
+    pub fn check_writable(&self) -> Result<(), StoreError> {
+        let path = self.layout.trash().join(".probe");
+        fs::replace(&self.layout.trash(), ".probe", b"probe\n", false)
+            .and_then(|()| fs::remove_if_any(&path))
+            .map_err(StoreError::io("write", &path))
+    }
+}
+
+fn check_version(root: &Path) -> Result<(), StoreError> {
+    let path = root.join(layout::VERSION);
+    let found =
+        fs::read_small_if_any(&path, FILE_BYTES_MAX).map_err(StoreError::io("read", &path))?;
+    match found {
+        Some(bytes) if bytes == FORMAT.as_bytes() => Ok(()),
+        Some(bytes) => {
+            let found = String::from_utf8_lossy(&bytes).trim().to_owned();
+            Err(StoreError::Version { path, found, expected: FORMAT.trim() })
+        }
+        None => {
+            let names = dir::names(root).map_err(StoreError::io("list", root))?;
+            // What a start that was cut short, or the program that started this one, leaves.
+            let known = |name: &String| {
+                name.starts_with('.') || name.ends_with(".log") || name == layout::SERVICE_LOCK
+            };
+            if !names.iter().all(known) {
+                return Err(StoreError::NotAStore { root: root.to_owned() });
+            }
+            fs::replace(root, layout::VERSION, FORMAT.as_bytes(), true)
+                .map_err(StoreError::io("write", &path))
+        }
+    }
+}
+
+fn take_lock(root: &Path) -> Result<Lock, StoreError> {
+    let path = root.join(layout::SERVICE_LOCK);
+    let file = fs::open_or_create(&path).map_err(StoreError::io("open", &path))?;
+    match Lock::try_take_file(file).map_err(StoreError::io("lock", &path))? {
+        Some(lock) => {
+            let holder = format!("process {}\n", crate::sys::process::own_pid());
+            let write = |file: &File| {
+                file.set_len(0)?;
+                fs::write_at(file, holder.as_bytes(), 0)
+            };
+            write(lock.file()).map_err(StoreError::io("write", &path))?;
+            Ok(lock)
+        }
+        None => {
+            let holder = fs::read_small(&path, FILE_BYTES_MAX).unwrap_or_default();
+            let holder = String::from_utf8_lossy(&holder).trim().to_owned();
+            Err(StoreError::InUse { root: root.to_owned(), holder })
+        }
+    }
+}
+
+fn identity(root: &Path) -> Result<Identity, StoreError> {
+    let path = root.join(layout::IDENTITY);
+    if let Some(bytes) =
+        fs::read_small_if_any(&path, FILE_BYTES_MAX).map_err(StoreError::io("read", &path))?
+    {
+        return serde_json::from_slice(&bytes)
+            .map_err(|error| StoreError::Corrupt { path, why: error.to_string() });
+    }
+    let mut random = [0; 48];
+    clock::random(&mut random).map_err(StoreError::io("make", &path))?;
+    let identity = Identity { store_id: hex(&random[..16]), digest_key: hex(&random[16..]) };
+    let bytes = serde_json::to_vec(&identity).unwrap_or_default();
+    fs::replace(root, layout::IDENTITY, &bytes, true).map_err(StoreError::io("write", &path))?;
+    Ok(identity)
+}
+
+fn is_day(name: &str) -> bool {
+    name.len() == 10
+        && name.bytes().enumerate().all(|(place, byte)| match place {
+            4 | 7 => byte == b'-',
+            _ => byte.is_ascii_digit(),
+        })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,452 @@
+//! `spec.json`: what was accepted, and what somebody may drop into the inbox.
+//!
+//! The `spec` member has the field names of the proto; durations are seconds with an `s`
+//! (`"1.5s"`), enums have their proto names. A dropped folder may hold the whole record or the
+//! spec alone, in snake_case or camelCase.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, Span, Spec};
+
+use super::record::{RecordError, wrong};
+
+/// The version of the format of a job's folder.
+pub(super) const FORMAT_VERSION: u32 = 1;
+
+#[derive(Serialize, Deserialize)]
+struct SpecFile {
+    version: u32,
+    job_id: String,
+    create_time: String,
+    owner: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+    digest: String,
+    durability: String,
+    working_dir: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    timeout: Option<String>,
+    spec: SpecMembers,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct SpecMembers {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    argv: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    shell: String,
+    #[serde(alias = "workingDir", skip_serializing_if = "String::is_empty")]
+    working_dir: String,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    env: BTreeMap<String, String>,
+    #[serde(alias = "secretEnv", skip_serializing_if = "BTreeMap::is_empty")]
+    secret_env: BTreeMap<String, String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    secret_keys: Vec<String>,
+    #[serde(alias = "envInheritance", skip_serializing_if = "String::is_empty")]
+    env_inheritance: String,
+    #[serde(alias = "envFiles", skip_serializing_if = "Vec::is_empty")]
+    env_files: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    stdin: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    stdin_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    timeout: Option<String>,
+    #[serde(alias = "idleTimeout", skip_serializing_if = "Option::is_none")]
+    idle_timeout: Option<String>,
+    #[serde(alias = "queueTimeout", skip_serializing_if = "Option::is_none")]
+    queue_timeout: Option<String>,
+    #[serde(alias = "stopSignal", skip_serializing_if = "Option::is_none")]
+    stop_signal: Option<i32>,
+    #[serde(alias = "stopGracePeriod", skip_serializing_if = "Option::is_none")]
+    stop_grace_period: Option<String>,
+    #[serde(alias = "drainTimeout", skip_serializing_if = "Option::is_none")]
+    drain_timeout: Option<String>,
+    #[serde(alias = "mergeOutput", skip_serializing_if = "std::ops::Not::not")]
+    merge_output: bool,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    labels: BTreeMap<String, String>,
+    #[serde(alias = "displayName", skip_serializing_if = "String::is_empty")]
+    display_name: String,
+    #[serde(skip_serializing_if = "is_zero")]
+    priority: i32,
+    #[serde(alias = "ttlAfterEnd", skip_serializing_if = "Option::is_none")]
+    ttl_after_end: Option<String>,
+    #[serde(alias = "outputLimits", skip_serializing)]
+    output_limits: Option<Value>,
+    #[serde(skip_serializing)]
+    limits: Option<Value>,
+    #[serde(skip_serializing)]
+    retry: Option<Value>,
+    #[serde(alias = "outputMatches", skip_serializing)]
+    output_matches: Option<Value>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_zero<N: PartialEq + From<u8>>(number: &N) -> bool {
+    *number == N::from(0)
+}
+
+/// The bytes of `spec.json`.
+pub(super) fn encode(accepted: &Accepted) -> Vec<u8> {
+    let Accepted {
+        id,
+        create_time,
+        owner,
+        request_id,
+        digest,
+        spec,
+        working_dir,
+        timeout,
+        durability,
+    } = accepted;
+    let file = SpecFile {
+        version: FORMAT_VERSION,
+        job_id: id.to_string(),
+        create_time: create_time.to_string(),
+        owner: owner.clone(),
+        request_id: request_id.clone(),
+        digest: digest.clone(),
+        durability: durability_name(*durability).to_owned(),
+        working_dir: working_dir.clone(),
+        timeout: timeout.map(seconds),
+        spec: members(spec),
+    };
+    // Strings, numbers and maps with string keys always have a JSON form.
+    let mut bytes = serde_json::to_vec(&file).unwrap_or_default();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// One text for each spec: what is hashed to tell specs apart.
+pub(super) fn canonical(spec: &Spec) -> Vec<u8> {
+    serde_json::to_vec(&members(spec)).unwrap_or_default()
+}
+
+fn members(spec: &Spec) -> SpecMembers {
+    let Spec {
+        command,
+        working_dir,
+        env,
+        secret_keys,
+        env_inheritance,
+        env_files,
+        stdin_bytes,
+        timeout,
+        idle_timeout,
+        queue_timeout,
+        stop_signal,
+        stop_grace_period,
+        drain_timeout,
+        merge_output,
+        labels,
+        display_name,
+        priority,
+        ttl_after_end,
+    } = spec.clone();
+    let (argv, shell) = match command {
+        Command::Argv(argv) => (argv, String::new()),
+        Command::Shell(shell) => (Vec::new(), shell),
+    };
+    SpecMembers {
+        argv,
+        shell,
+        working_dir: working_dir.unwrap_or_default(),
+        env,
+        secret_env: BTreeMap::new(),
+        secret_keys,
+        env_inheritance: match env_inheritance {
+            EnvInheritance::Minimal => String::new(),
+            EnvInheritance::All => INHERIT_ALL.to_owned(),
+        },
+        env_files,
+        stdin: String::new(),
+        stdin_bytes,
+        timeout: timeout.map(seconds),
+        idle_timeout: idle_timeout.map(seconds),
+        queue_timeout: queue_timeout.map(seconds),
+        stop_signal,
+        stop_grace_period: stop_grace_period.map(seconds),
+        drain_timeout: drain_timeout.map(seconds),
+        merge_output,
+        labels,
+        display_name,
+        priority,
+        ttl_after_end: ttl_after_end.map(seconds),
+        output_limits: None,
+        limits: None,
+        retry: None,
+        output_matches: None,
+    }
+}
+
+/// What `spec.json` of an accepted job says.
+pub(super) fn decode(bytes: &[u8]) -> Result<Accepted, RecordError> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let json = |error: serde_json::Error| wrong("spec.json", error.to_string());
+    let Version { version } = serde_json::from_slice(bytes).map_err(json)?;
+    if version != FORMAT_VERSION {
+        let why = format!("{version} is not {FORMAT_VERSION}, the version this program reads");
+        return Err(wrong("version", why));
+    }
+    let file: SpecFile = serde_json::from_slice(bytes).map_err(json)?;
+    let id: JobId = file.job_id.parse().map_err(|error| wrong("job_id", format!("{error}")))?;
+    Ok(Accepted {
+        id,
+        create_time: file
+            .create_time
+            .parse()
+            .map_err(|error| wrong("create_time", format!("{error}")))?,
+        owner: file.owner,
+        request_id: file.request_id,
+        digest: file.digest,
+        spec: spec(file.spec)?,
+        working_dir: file.working_dir,
+        timeout: span("timeout", file.timeout.as_deref())?,
+        durability: durability(&file.durability)?,
+    })
+}
+
+fn spec(members: SpecMembers) -> Result<Spec, RecordError> {
+    let command = match (members.argv.is_empty(), members.shell.is_empty()) {
+        (false, true) => Command::Argv(members.argv),
+        (true, false) => Command::Shell(members.shell),
+        (true, true) | (false, false) => return Err(wrong("argv", "is not the only command")),
+    };
+    Ok(Spec {
+        command,
+        working_dir: Some(members.working_dir).filter(|path| !path.is_empty()),
+        env: members.env,
+        secret_keys: members.secret_keys,
+        env_inheritance: inheritance(&members.env_inheritance)
+            .ok_or_else(|| wrong("env_inheritance", "is not known"))?,
+        env_files: members.env_files,
+        stdin_bytes: members.stdin_bytes,
+        timeout: span("timeout", members.timeout.as_deref())?,
+        idle_timeout: span("idle_timeout", members.idle_timeout.as_deref())?,
+        queue_timeout: span("queue_timeout", members.queue_timeout.as_deref())?,
+        stop_signal: members.stop_signal,
+        stop_grace_period: span("stop_grace_period", members.stop_grace_period.as_deref())?,
+        drain_timeout: span("drain_timeout", members.drain_timeout.as_deref())?,
+        merge_output: members.merge_output,
+        labels: members.labels,
+        display_name: members.display_name,
+        priority: members.priority,
+        ttl_after_end: span("ttl_after_end", members.ttl_after_end.as_deref())?,
+    })
+}
+
+/// The draft that a dropped `spec.json` describes.
+pub(super) fn decode_dropped(bytes: &[u8]) -> Result<Draft, RecordError> {
+    let json = |error: serde_json::Error| wrong("spec.json", error.to_string());
+    let value: Value = serde_json::from_slice(bytes).map_err(json)?;
+    let members = match value {
+        Value::Object(mut object) if object.get("spec").is_some_and(Value::is_object) => {
+            object.remove("spec").unwrap_or_default()
+        }
+        other => other,
+    };
+    draft(serde_json::from_value(members).map_err(json)?)
+}
+
+fn draft(members: SpecMembers) -> Result<Draft, RecordError> {
+    let given = [
+        ("output_limits", members.output_limits.is_some()),
+        ("limits", members.limits.is_some()),
+        ("retry", members.retry.is_some()),
+        ("output_matches", members.output_matches.is_some()),
+    ];
+    let stdin = BASE64_STANDARD
+        .decode(&members.stdin)
+        .map_err(|error| wrong("stdin", format!("is not base64: {error}")))?;
+    let timed = |name: &str, text: Option<String>| {
+        text.map(|text| parse_span(&text).ok_or_else(|| bad_span(name))).transpose()
+    };
+    Ok(Draft {
+        argv: members.argv,
+        shell: members.shell,
+        working_dir: members.working_dir,
+        env: members.env,
+        secret_env: members.secret_env,
+        env_inheritance: inheritance(&members.env_inheritance),
+        env_files: members.env_files,
+        stdin,
+        timeout: timed("timeout", members.timeout)?,
+        idle_timeout: timed("idle_timeout", members.idle_timeout)?,
+        queue_timeout: timed("queue_timeout", members.queue_timeout)?,
+        stop_signal: members.stop_signal.unwrap_or(0),
+        stop_grace_period: timed("stop_grace_period", members.stop_grace_period)?,
+        drain_timeout: timed("drain_timeout", members.drain_timeout)?,
+        merge_output: members.merge_output,
+        labels: members.labels,
+        display_name: members.display_name,
+        priority: members.priority,
+        ttl_after_end: timed("ttl_after_end", members.ttl_after_end)?,
+        unsupported: given.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect(),
+    })
+}
+
+const INHERIT_ALL: &str = "ENV_INHERITANCE_ALL";
+
+fn inheritance(name: &str) -> Option<EnvInheritance> {
+    match name {
+        "" | "ENV_INHERITANCE_UNSPECIFIED" | "ENV_INHERITANCE_MINIMAL" => {
+            Some(EnvInheritance::Minimal)
+        }
+        INHERIT_ALL => Some(EnvInheritance::All),
+        _ => None,
+    }
+}
+
+fn durability_name(durability: Durability) -> &'static str {
+    match durability {
+        Durability::Power => "power",
+        Durability::Process => "process",
+    }
+}
+
+fn durability(name: &str) -> Result<Durability, RecordError> {
+    match name {
+        "power" => Ok(Durability::Power),
+        "process" => Ok(Durability::Process),
+        other => Err(wrong("durability", format!("{other:?} is not known"))),
+    }
+}
+
+/// A duration as seconds with up to nine decimals and an `s`.
+pub(super) fn seconds(span: Duration) -> String {
+    let text = format!("{}.{:09}", span.as_secs(), span.subsec_nanos());
+    format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn bad_span(member: &str) -> RecordError {
+    wrong(member, "is not a duration like \"1.5s\"")
+}
+
+pub(super) fn span(member: &str, text: Option<&str>) -> Result<Option<Duration>, RecordError> {
+    let Some(text) = text else { return Ok(None) };
+    let span = parse_span(text).ok_or_else(|| bad_span(member))?;
+    let seconds = u64::try_from(span.seconds).map_err(|_| bad_span(member))?;
+    let nanos = u32::try_from(span.nanos).map_err(|_| bad_span(member))?;
+    Ok(Some(Duration::new(seconds, nanos)))
+}
+
+fn parse_span(text: &str) -> Option<Span> {
+    let number = text.strip_suffix('s')?;
+    let (sign, number) = match number.strip_prefix('-') {
+        Some(number) => (-1, number),
+        None => (1, number),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
+    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
+        return None;
+    }
+    let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
+    Some(Span { seconds: sign * whole.parse::<i64>().ok()?, nanos: nanos * sign as i32 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::job::Time;
+
+    fn accepted(spec: Spec) -> Accepted {
+        Accepted {
+            id: "01kb0000000000000000000000".parse().unwrap(),
+            create_time: Time::from_nanos(1_790_000_000_123_456_789),
+            owner: "uid:0".to_owned(),
+            request_id: Some("request-1".to_owned()),
+            digest: "00ff".to_owned(),
+            spec,
+            working_dir: "/tmp".to_owned(),
+            timeout: Some(Duration::from_millis(1_500)),
+            durability: Durability::Process,
+        }
+    }
+
+    fn rich() -> Spec {
+        let second = Some(Duration::from_secs(1));
+        Spec {
+            command: Command::Argv(vec!["printf".to_owned(), "\u{7f}é".to_owned()]),
+            working_dir: Some("/tmp".to_owned()),
+            env: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
+            secret_keys: vec!["TOKEN".to_owned()],
+            env_inheritance: EnvInheritance::All,
+            env_files: vec!["/etc/environment".to_owned()],
+            stdin_bytes: 7,
+            timeout: second,
+            idle_timeout: second,
+            queue_timeout: second,
+            stop_signal: Some(2),
+            stop_grace_period: Some(Duration::ZERO),
+            drain_timeout: Some(Duration::from_nanos(1)),
+            merge_output: true,
+            labels: BTreeMap::from([("team".to_owned(), String::new())]),
+            display_name: "a name".to_owned(),
+            priority: -3,
+            ttl_after_end: second,
+        }
+    }
+
+    #[test]
+    fn what_was_accepted_survives_its_file() {
+        for spec in [
+            rich(),
+            draft(SpecMembers { shell: "true".to_owned(), ..SpecMembers::default() })
+                .map(|draft| Spec { command: Command::Shell(draft.shell), ..rich() })
+                .unwrap(),
+        ] {
+            let accepted = accepted(spec);
+            assert_eq!(decode(&encode(&accepted)).unwrap(), accepted);
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_refused_by_its_number() {
+        let mut value: Value = serde_json::from_slice(&encode(&accepted(rich()))).unwrap();
+        value["version"] = Value::from(2);
+        let error = decode(value.to_string().as_bytes()).unwrap_err();
+        assert_eq!(error.member, "version");
+        assert!(error.why.contains('2'));
+    }
+
+    #[test]
+    fn a_dropped_spec_may_stand_alone_or_in_a_record_in_either_case() {
+        for text in [
+            r#"{"argv": ["true"], "idle_timeout": "2s"}"#,
+            r#"{"argv": ["true"], "idleTimeout": "2s"}"#,
+            r#"{"version": 1, "job_id": "x", "spec": {"argv": ["true"], "idle_timeout": "2s"}}"#,
+        ] {
+            let draft = decode_dropped(text.as_bytes()).unwrap();
+            assert_eq!(draft.argv, ["true"]);
+            assert_eq!(draft.idle_timeout, Some(Span { seconds: 2, nanos: 0 }));
+        }
+    }
+
+    #[test]
+    fn a_dropped_spec_with_an_unknown_member_is_refused() {
+        assert!(decode_dropped(br#"{"argv": ["true"], "arg": 1}"#).is_err());
+        let draft = decode_dropped(br#"{"argv": ["true"], "limits": {"nice": 1}}"#).unwrap();
+        assert_eq!(draft.unsupported, ["limits"]);
+    }
+
+    #[test]
+    fn durations_are_told_as_the_proto_json_mapping_tells_them() {
+        assert_eq!(seconds(Duration::from_millis(1_500)), "1.5s");
+        assert_eq!(seconds(Duration::ZERO), "0s");
+        assert_eq!(parse_span("-0.5s"), Some(Span { seconds: 0, nanos: -500_000_000 }));
+        for text in ["1", "s", "1.s1", "1.0000000000s", "--1s", "+1s"] {
+            assert_eq!(parse_span(text), None, "{text}");
+        }
+    }
+}

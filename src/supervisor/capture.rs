@@ -1,0 +1,107 @@
+//! The output of a job: from its FIFOs into its logs, byte for byte.
+//!
+//! Lines mean nothing here. An error of the disk never closes a FIFO and never keeps the job
+//! waiting: what cannot be written is dropped and counted by the log writer.
+
+use std::{
+    io::Read as _,
+    os::fd::{AsFd as _, BorrowedFd},
+    time::Duration,
+};
+
+use crate::{
+    job::{OutputSize, Time},
+    store::{JobDir, LogWriter, Stream},
+    sys::clock,
+};
+
+use super::Fifos;
+
+/// The most that is read at once: the capacity of a pipe.
+const READ_BYTES: usize = 64 * 1024;
+/// Reads in a row before other things get their turn.
+const READS_MAX: usize = 64;
+
+/// Both streams of a running job.
+pub(super) struct Capture {
+    /// `None` once nobody can write any more.
+    fifos: [Option<std::fs::File>; 2],
+    buffer: Vec<u8>,
+    log: LogWriter,
+    last_output: Duration,
+}
+
+impl Capture {
+    pub(super) fn new(dir: &JobDir, fifos: Fifos, is_merged: bool) -> Self {
+        let [out, err] = fifos.0.map(std::fs::File::from);
+        Self {
+            // Merged output has one pipe; nobody ever writes to the other.
+            fifos: [Some(out), (!is_merged).then_some(err)],
+            buffer: vec![0; READ_BYTES],
+            log: LogWriter::new(dir),
+            last_output: clock::since_boot(),
+        }
+    }
+
+    /// What to poll for each stream; `None` for one that has ended.
+    pub(super) fn descriptors(&self) -> [Option<BorrowedFd<'_>>; 2] {
+        [0, 1].map(|place| self.fifos[place].as_ref().map(|fifo| fifo.as_fd()))
+    }
+
+    /// Whether nobody can write any more.
+    pub(super) fn is_at_end(&self) -> bool {
+        self.fifos.iter().all(Option::is_none)
+    }
+
+    /// When the last byte came, on the boot clock; the start if none has.
+    pub(super) fn last_output(&self) -> Duration {
+        self.last_output
+    }
+
+    /// Takes what a stream has now, once. True if there may be more.
+    pub(super) fn read(&mut self, stream: Stream) -> bool {
+        let place = stream.place();
+        let Some(fifo) = &mut self.fifos[place] else { return false };
+        match fifo.read(&mut self.buffer) {
+            Ok(0) => {
+                self.fifos[place] = None;
+                false
+            }
+            Ok(length) => {
+                self.last_output = clock::since_boot();
+                self.log.append(stream, &self.buffer[..length], Time::from(clock::now()));
+                true
+            }
+            // Nothing there now. A FIFO has no other errors.
+            Err(_) => false,
+        }
+    }
+
+    /// Takes what both streams have now, within a bound. True if there may be more.
+    pub(super) fn read_available(&mut self) -> bool {
+        for _ in 0..READS_MAX {
+            let [out, err] = Stream::BOTH.map(|stream| self.read(stream));
+            if !out && !err {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the last of it and gives up the FIFOs; nothing comes after.
+    pub(super) fn finish(&mut self) {
+        self.read_available();
+        self.fifos = [None, None];
+        self.log.finish();
+    }
+
+    /// What the streams brought: standard output, standard error.
+    pub(super) fn sizes(&self) -> [OutputSize; 2] {
+        Stream::BOTH.map(|stream| self.log.size(stream))
+    }
+
+    /// What went wrong with the logs first, if anything did.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.log.fault().map(ToString::to_string)
+    }
+}

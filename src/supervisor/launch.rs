@@ -1,0 +1,174 @@
+//! From a claimed job to a running process, or to the step that failed.
+
+use std::{ffi::CString, fs::File, io, os::fd::AsFd as _};
+
+use crate::{
+    job::{Command, End, Event, LaunchError, Started, Time},
+    store::JobRecord,
+    sys::{
+        self, clock, fs,
+        spawn::{Child, Program, SpawnError, spawn},
+    },
+};
+
+use super::{
+    Fifos, SupervisorError, capture::Capture, environment, environment::Environment, identity_of,
+    tell,
+};
+
+/// What came of a launch.
+pub(super) enum Launched {
+    /// The process runs.
+    Running(Box<Live>),
+    /// A step failed; the job ends so.
+    Failed(Box<End>),
+}
+
+/// A process that runs, and where its output comes from.
+pub(super) struct Live {
+    pub(super) child: Child,
+    pub(super) capture: Capture,
+}
+
+/// A step that failed, in the words of the proto.
+struct Failure {
+    stage: &'static str,
+    what: String,
+    source: io::Error,
+}
+
+/// Starts the process of a claimed job.
+pub(super) fn launch(record: &mut JobRecord, fifos: Fifos) -> Result<Launched, SupervisorError> {
+    let started = start(record);
+    // Whatever came of it, no later step needs the values.
+    let _ = record.dir().remove_secrets();
+    let child = match started {
+        Ok(child) => child,
+        Err(Failure { stage, what, source }) => {
+            let errno = sys::errno(&source);
+            let errno_name = sys::errno_name(errno);
+            let message = format!("could not be started: {what}: {source}");
+            let error = LaunchError { stage: stage.to_owned(), errno, errno_name };
+            let end = tell::not_launched(error, message, Time::from(clock::now()));
+            return Ok(Launched::Failed(Box::new(end)));
+        }
+    };
+    let time = Time::from(clock::now());
+    let process = identity_of(child.pid)?;
+    record.append(&Event::Started(Started { process, time, cgroup: None }))?;
+    let capture = Capture::new(record.dir(), fifos, record.accepted().spec.merge_output);
+    Ok(Launched::Running(Box::new(Live { child, capture })))
+}
+
+fn start(record: &JobRecord) -> Result<Child, Failure> {
+    let accepted = record.accepted();
+    let dir = record.dir();
+    let attempt = record.state().attempt();
+    let environment = dir
+        .secrets()
+        .map_err(|error| io::Error::other(error.to_string()))
+        .map_err(|source| Failure { stage: "env_file", what: "the secrets".to_owned(), source })
+        .and_then(|secrets| {
+            environment::environment(accepted, attempt, &secrets).map_err(env_file_failure)
+        })?;
+    let stdin = stdin(record).map_err(|source| Failure {
+        stage: "stdin",
+        what: "standard input".to_owned(),
+        source,
+    })?;
+    let [out_path, err_path] = dir.fifo_paths();
+    let output = |path: &std::path::Path| {
+        fs::open_fifo_both(path).map_err(|source| Failure {
+            stage: "output",
+            what: format!("cannot open {}", path.display()),
+            source,
+        })
+    };
+    let stdout = output(&out_path)?;
+    let stderr = if accepted.spec.merge_output { None } else { Some(output(&err_path)?) };
+    let (candidates, argv) = command(&accepted.spec.command, &environment)?;
+    let pairs = environment
+        .into_iter()
+        .map(|(name, value)| c_string("env", [name, value].join(&b'=')))
+        .collect::<Result<Vec<_>, _>>()?;
+    let working_dir = c_string("working_dir", accepted.working_dir.clone().into_bytes())?;
+    let program = Program {
+        candidates: &candidates,
+        argv: &argv,
+        environment: &pairs,
+        working_dir: &working_dir,
+        stdin: stdin.as_fd(),
+        stdout: stdout.as_fd(),
+        stderr: stderr.as_ref().unwrap_or(&stdout).as_fd(),
+        cgroup_procs: None,
+    };
+    spawn(&program).map_err(|SpawnError { stage, source }| Failure {
+        stage,
+        what: what_failed(stage, &accepted.spec.command, &accepted.working_dir),
+        source,
+    })
+}
+
+fn what_failed(stage: &str, command: &Command, working_dir: &str) -> String {
+    match (stage, command) {
+        ("working_dir", _) => format!("cannot change to the directory {working_dir:?}"),
+        ("exec", Command::Argv(argv)) => {
+            format!("cannot execute {:?}", argv.first().map_or("", String::as_str))
+        }
+        ("exec", Command::Shell(_)) => "cannot execute /bin/sh".to_owned(),
+        (stage, _) => format!("the step {stage} failed"),
+    }
+}
+
+fn env_file_failure(error: environment::EnvFileError) -> Failure {
+    let environment::EnvFileError { path, line, source } = error;
+    let what = match line {
+        Some(line) => format!("line {line} of {path:?} is not KEY=VALUE"),
+        None => format!("cannot read {path:?}"),
+    };
+    Failure { stage: "env_file", what, source }
+}
+
+fn stdin(record: &JobRecord) -> io::Result<File> {
+    if record.accepted().spec.stdin_bytes == 0 {
+        return File::open("/dev/null");
+    }
+    fs::open_regular(&record.dir().stdin_path())
+}
+
+/// The paths to try and the arguments.
+fn command(
+    command: &Command,
+    environment: &Environment,
+) -> Result<(Vec<CString>, Vec<CString>), Failure> {
+    let (program, argv) = match command {
+        Command::Argv(argv) => (argv.first().cloned().unwrap_or_default(), argv.clone()),
+        Command::Shell(script) => {
+            let argv = ["sh", "-c", script].map(str::to_owned).to_vec();
+            ("/bin/sh".to_owned(), argv)
+        }
+    };
+    let argv = argv
+        .into_iter()
+        .map(|argument| c_string("exec", argument.into_bytes()))
+        .collect::<Result<Vec<_>, _>>()?;
+    if program.contains('/') {
+        return Ok((vec![c_string("exec", program.into_bytes())?], argv));
+    }
+    let path = environment.get(&b"PATH"[..]).cloned().unwrap_or_default();
+    let candidates = path
+        .split(|byte| *byte == b':')
+        // As execvp(3) has it, an empty entry is the working directory.
+        .map(|folder| if folder.is_empty() { &b"."[..] } else { folder })
+        .map(|folder| c_string("exec", [folder, program.as_bytes()].join(&b'/')))
+        .collect::<Result<Vec<_>, _>>()?;
+    Ok((candidates, argv))
+}
+
+fn c_string(stage: &'static str, bytes: Vec<u8>) -> Result<CString, Failure> {
+    CString::new(bytes).map_err(|_| Failure {
+        stage,
+        what: "a text holds NUL".to_owned(),
+        source: io::Error::from_raw_os_error(sys::EINVAL),
+    })
+}

@@ -1,0 +1,136 @@
+//! One attempt of one job, from its claim to its recorded end.
+//!
+//! A supervisor is a process of its own, with one thread, that learns all it needs from the
+//! job's folder and writes all it knows into it. It never talks to the service: a signal to it
+//! means "look at the folder again". It knows neither tokio nor gRPC.
+
+mod attempt;
+mod bury;
+mod capture;
+mod environment;
+mod launch;
+mod requests;
+mod tell;
+
+use std::{os::fd::OwnedFd, time::Duration};
+
+pub use bury::bury;
+
+use crate::{
+    job::{Claim, End, Event, ProcessIdentity, State, Time},
+    store::{JobDir, JobRecord, StoreError},
+    sys::{clock, fs, process, signal::Signals},
+};
+
+/// How often an end that could not be written is tried again, and how long apart.
+const END_TRIES: u32 = 30;
+const END_PAUSE: Duration = Duration::from_secs(1);
+
+/// The reading ends of the FIFOs of a job: standard output, standard error.
+#[derive(Debug)]
+pub struct Fifos(pub [OwnedFd; 2]);
+
+impl Fifos {
+    /// Makes the FIFOs of a job, or takes those that are there, and opens their reading ends.
+    pub fn open(dir: &JobDir) -> Result<Self, std::io::Error> {
+        let open = |path: &std::path::Path| match fs::create_fifo(path) {
+            Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+            Ok(()) | Err(_) => fs::open_fifo_reader(path),
+        };
+        let [out, err] = dir.fifo_paths();
+        Ok(Self([open(&out)?, open(&err)?]))
+    }
+
+    /// The same ends in further descriptors.
+    pub fn try_clone(&self) -> Result<Self, std::io::Error> {
+        let [out, err] = &self.0;
+        Ok(Self([out.try_clone()?, err.try_clone()?]))
+    }
+}
+
+/// What keeps a supervisor from its work.
+#[derive(Debug, thiserror::Error)]
+pub enum SupervisorError {
+    /// The folder cannot be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The operating system refused something that needs no file of the job.
+    #[error("cannot {action}")]
+    System {
+        /// The verb.
+        action: &'static str,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+pub(crate) fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> SupervisorError {
+    move |source| SupervisorError::System { action, source }
+}
+
+/// Supervises the job in `dir` to its end. Returns at once if another has it or it has ended.
+///
+/// The process must have a single thread. On an error the job may be left without an end; who
+/// started this process sees that by its exit status and calls `bury`.
+pub fn supervise(dir: JobDir, fifos: Fifos) -> Result<(), SupervisorError> {
+    // A session of its own: what ends the service's terminal or group misses it. The leader of
+    // a session already has one.
+    let _ = process::leave_session();
+    process::set_name(c"jobwarden-sup");
+    process::become_subreaper().map_err(system("become a subreaper"))?;
+    let signals = Signals::take_over().map_err(system("take over signals"))?;
+
+    let Some(mut record) = JobRecord::try_take(dir)? else { return Ok(()) };
+    if *record.state() != State::Queued {
+        return Ok(());
+    }
+    if let Some(request) = record.dir().cancel()? {
+        let now = Time::from(clock::now());
+        return tell_end(&mut record, tell::cancelled_before_start(&request, now));
+    }
+    claim(&mut record)?;
+    match launch::launch(&mut record, fifos)? {
+        launch::Launched::Failed(end) => tell_end(&mut record, *end),
+        launch::Launched::Running(started) => {
+            let pid = started.child.pid;
+            let mut attempt = attempt::Attempt::new(record, *started, signals)?;
+            let end = attempt.run_to_end()?;
+            let mut record = attempt.into_record();
+            tell_end(&mut record, end)?;
+            // Only now: until its end is recorded the zombie keeps the status.
+            process::reap(pid).map(drop).map_err(system("reap the job"))
+        }
+    }
+}
+
+fn claim(record: &mut JobRecord) -> Result<(), SupervisorError> {
+    let supervisor = identity_of(process::own_pid())?;
+    let claim = Claim { attempt: 1, supervisor, time: Time::from(clock::now()) };
+    Ok(record.append(&Event::Claimed(claim))?)
+}
+
+fn identity_of(pid: i32) -> Result<ProcessIdentity, SupervisorError> {
+    let start_ticks =
+        process::start_ticks_of(pid).map_err(system("read when a process started"))?;
+    let boot_id = clock::boot_id().map_err(system("read the boot id"))?;
+    Ok(ProcessIdentity { pid, start_ticks: start_ticks.unwrap_or(0), boot_id })
+}
+
+/// Records the end and removes what only the attempt needed.
+///
+/// The room for the end was set aside when the job was accepted, so a full disk does not stop
+/// it; what does (an I/O error) may pass, and an end is worth waiting for.
+fn tell_end(record: &mut JobRecord, end: End) -> Result<(), SupervisorError> {
+    let _ = record.dir().remove_secrets();
+    let event = Event::Ended(end);
+    for _ in 1..END_TRIES {
+        if record.append(&event).is_ok() {
+            // The end is told; a FIFO that stays behind harms nobody.
+            let _ = record.dir().remove_fifos();
+            return Ok(());
+        }
+        std::thread::sleep(END_PAUSE);
+    }
+    record.append(&event)?;
+    Ok(())
+}

@@ -1,0 +1,259 @@
+//! Files: made whole or not at all, written in place, synced on purpose.
+//!
+//! Files are private to the account (0600, folders 0700) whatever the umask says, are never
+//! inherited by programs, and a symbolic link in the last place of a path is never followed.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::{
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    },
+    path::Path,
+};
+
+use nix::{
+    fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, open, renameat2},
+    libc,
+    sys::stat::Mode,
+    unistd::{linkat, mkfifo},
+};
+
+use super::io_error;
+
+const FILE_MODE: u32 = 0o600;
+const DIR_MODE: u32 = 0o700;
+
+/// Makes the private folder `path`; its parent must exist. An existing one is an error.
+pub fn create_dir(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().mode(DIR_MODE).create(path)
+}
+
+/// Makes the private folder `path` and its parents where they are missing.
+pub fn create_dir_all(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().mode(DIR_MODE).recursive(true).create(path)
+}
+
+/// Makes the named file with `bytes` in it, whole or not at all. An existing one is an error.
+///
+/// The name appears only once the bytes are in the file. With `sync` they are on the disk by
+/// then as well; the name itself needs a sync of the folder.
+pub fn create_whole(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+    let mut file = match open(dir, flags, Mode::from_bits_truncate(FILE_MODE)) {
+        Ok(fd) => File::from(fd),
+        // Some file systems (9p, overlays of old kernels) have no unnamed files.
+        Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EISDIR) => {
+            return create_whole_by_rename(dir, name, bytes, sync);
+        }
+        Err(errno) => return Err(io_error(errno)),
+    };
+    file.write_all(bytes)?;
+    if sync {
+        file.sync_all()?;
+    }
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, &dir.join(name), AtFlags::AT_SYMLINK_FOLLOW)
+        .map_err(io_error)
+}
+
+fn create_whole_by_rename(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let temporary = dir.join(format!(".{name}.new"));
+    write_new(&temporary, bytes, sync)?;
+    std::fs::hard_link(&temporary, dir.join(name))?;
+    std::fs::remove_file(&temporary)
+}
+
+/// Replaces the named file by one with `bytes`, all or nothing.
+///
+/// A reader sees the old bytes or the new ones, never a mixture. With `sync` that holds after
+/// a power cut too, once the folder is synced.
+pub fn replace(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let temporary = dir.join(format!(".{name}.new"));
+    // A leftover of a crash is not a special case.
+    match std::fs::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    write_new(&temporary, bytes, sync)?;
+    std::fs::rename(&temporary, dir.join(name))
+}
+
+fn write_new(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
+    let mut file = create_new(path)?;
+    file.write_all(bytes)?;
+    if sync { file.sync_all() } else { Ok(()) }
+}
+
+/// Makes an empty private file for reading and writing. An existing one is an error.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)
+}
+
+/// Makes an empty private file with `bytes` reserved for it, so that filling it needs no room.
+///
+/// The size stays zero: what has not been written is not there for readers either. File
+/// systems that cannot reserve are taken as they are.
+pub fn create_reserved(path: &Path, bytes: u64) -> io::Result<File> {
+    let file = create_new(path)?;
+    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+    match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => Ok(file),
+        Err(errno) => {
+            drop(file);
+            let _ = std::fs::remove_file(path);
+            Err(io_error(errno))
+        }
+    }
+}
+
+/// Opens a file for reading and writing, or makes it.
+pub fn open_or_create(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(FILE_MODE)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// Opens a file for appending, or makes it.
+pub fn open_to_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(FILE_MODE)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+}
+
+/// Opens an existing file for reading and writing.
+pub fn open_to_write(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
+/// Opens a regular file for reading. A FIFO, a device or a link planted there is an error.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    // Without O_NONBLOCK the open of a FIFO would wait for a writer.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
+    }
+}
+
+/// Reads a regular file of at most `bytes_max` bytes.
+pub fn read_small(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+    open_regular(path)?.take(limit).read_to_end(&mut bytes)?;
+    if bytes.len() > bytes_max {
+        let text = format!("it is larger than {bytes_max} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+    }
+    Ok(bytes)
+}
+
+/// Reads a regular file, or tells that there is none.
+pub fn read_small_if_any(path: &Path, bytes_max: usize) -> io::Result<Option<Vec<u8>>> {
+    match read_small(path, bytes_max) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Writes all of `bytes` at `offset`; the position of the file does not matter.
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    file.write_all_at(bytes, offset)
+}
+
+/// Reads at `offset` until `buffer` is full or the file ends.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match file.read_at(&mut buffer[filled..], offset + filled as u64) {
+            Ok(0) => break,
+            Ok(got) => filled += got,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
+}
+
+/// Puts the entries of a folder on the disk.
+pub fn sync_dir(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// The size of the file at `path`; zero if there is none.
+pub fn size(path: &Path) -> io::Result<u64> {
+    match std::fs::symlink_metadata(path) {
+        Ok(metadata) => Ok(metadata.len()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
+        Err(error) => Err(error),
+    }
+}
+
+/// Removes a file; one that is not there is no error.
+pub fn remove_if_any(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
+/// Renames without ever replacing what stands at `to`.
+pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
+    renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE).map_err(io_error)
+}
+
+/// Makes a private FIFO.
+pub fn create_fifo(path: &Path) -> io::Result<()> {
+    mkfifo(path, Mode::from_bits_truncate(FILE_MODE)).map_err(io_error)
+}
+
+/// Opens the reading end of a FIFO without waiting for a writer; reads do not wait either.
+pub fn open_fifo_reader(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+    open(path, flags, Mode::empty()).map_err(io_error)
+}
+
+/// Opens both ends of a FIFO in one descriptor: its holder never sees SIGPIPE.
+///
+/// Linux defines this for FIFOs (fifo(7)); POSIX leaves it open.
+pub fn open_fifo_both(path: &Path) -> io::Result<OwnedFd> {
+    open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
+        .map_err(io_error)
+}
+
+/// Moves standard input to a descriptor that programs do not inherit; nothing takes its place.
+pub fn take_stdin() -> io::Result<OwnedFd> {
+    let fd = nix::fcntl::fcntl(std::io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3));
+    let taken = owned(fd.map_err(io_error)?)?;
+    let null = File::open("/dev/null")?;
+    nix::unistd::dup2_stdin(&null).map_err(io_error)?;
+    Ok(taken)
+}
+
+/// Whether the file system of `path` has no inotify for changes made elsewhere.
+pub fn is_network(path: &Path) -> io::Result<bool> {
+    const NETWORK: [i64; 6] =
+        [0x6969, 0x0102_1997, 0x6573_5546, 0xff53_4d42, 0xfe53_4d42, 0x00c3_6400];
+    let kind = nix::sys::statfs::statfs(path).map_err(io_error)?.filesystem_type();
+    Ok(NETWORK.contains(&kind.0))
+}
+
+pub(super) fn owned(fd: RawFd) -> io::Result<OwnedFd> {
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the caller got this descriptor from the call that made it, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}

@@ -1,0 +1,46 @@
+//! Every system call and every `unsafe` of the project, as functions named for what they achieve.
+//!
+//! Nothing here knows what a job is. Functions return `io::Error` so that callers can name the
+//! file or the process in errors of their own.
+
+pub mod clock;
+pub mod dir;
+pub mod fs;
+pub mod inotify;
+pub mod lock;
+pub mod poll;
+pub mod process;
+pub mod signal;
+pub mod socket;
+pub mod spawn;
+pub mod tree;
+
+use std::io;
+
+use nix::errno::Errno;
+
+/// "Invalid argument": for input that the kernel never sees but would refuse so.
+pub const EINVAL: i32 = nix::libc::EINVAL;
+
+/// The number of an operating system error, if it is one.
+pub fn errno(error: &io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
+/// The name of an error number, for example `ENOENT`.
+pub fn errno_name(errno: i32) -> String {
+    match Errno::from_raw(errno) {
+        Errno::UnknownErrno => format!("E{errno}"),
+        known => format!("{known:?}"),
+    }
+}
+
+/// Whether an error says that a disk or a quota is full.
+pub fn is_disk_full(error: &io::Error) -> bool {
+    use nix::libc::{EDQUOT, ENOSPC};
+    matches!(error.raw_os_error(), Some(ENOSPC | EDQUOT))
+}
+
+fn io_error(errno: Errno) -> io::Error {
+    io::Error::from_raw_os_error(errno as i32)
+}

@@ -1,0 +1,295 @@
+//! Processes: who they are, how they ended, and signals that cannot hit a stranger.
+
+use std::{
+    io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
+    time::Duration,
+};
+
+use nix::{
+    errno::Errno,
+    libc::{self, pid_t},
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
+    unistd::{ForkResult, Pid, fork, setsid},
+};
+
+use super::io_error;
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// It exited with this code.
+    Exited(i32),
+    /// It died of this signal, with or without a core dump.
+    Signaled(i32, bool),
+}
+
+/// What a process and the children it waited for have used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Resources {
+    /// Processor time in user mode.
+    pub user_time: Duration,
+    /// Processor time in the kernel.
+    pub system_time: Duration,
+    /// The largest resident set of any one process, in bytes.
+    pub max_rss_bytes: u64,
+}
+
+/// A handle to one process that stays with it whatever becomes of its number: pidfd_open(2).
+#[derive(Debug)]
+pub struct PidFd(OwnedFd);
+
+impl PidFd {
+    pub(super) fn from_fd(fd: OwnedFd) -> Self {
+        Self(fd)
+    }
+
+    /// A handle to the process that has this number now; `None` if there is none.
+    pub fn open(pid: i32) -> io::Result<Option<Self>> {
+        // SAFETY: the call takes two integers; a result of zero or more is a descriptor of ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        match super::fs::owned(i32::try_from(fd).unwrap_or(-1)) {
+            Ok(fd) => Ok(Some(Self(fd))),
+            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A handle to the process with this number and start time; `None` if it is gone.
+    pub fn open_exactly(pid: i32, start_ticks: u64) -> io::Result<Option<Self>> {
+        let Some(handle) = Self::open(pid)? else { return Ok(None) };
+        // The handle is held by now, so a later owner of the number cannot be taken for it.
+        let found = start_ticks_of(pid)?;
+        Ok((found == Some(start_ticks)).then_some(handle))
+    }
+
+    /// Sends a signal; false if the process is gone.
+    pub fn signal(&self, signal: i32) -> io::Result<bool> {
+        // SAFETY: the descriptor is open, null is allowed for the signal's details.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_pidfd_send_signal,
+                self.0.as_raw_fd(),
+                signal,
+                std::ptr::null::<libc::siginfo_t>(),
+                0,
+            )
+        };
+        if result == 0 {
+            return Ok(true);
+        }
+        match io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
+            error => Err(error),
+        }
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// How the child ended and what it used; `None` while it runs.
+///
+/// The zombie stays: until `reap` its number is not given to another process, and its status is
+/// not lost if the caller dies.
+pub fn peek_end(pid: i32) -> io::Result<Option<(Ended, Resources)>> {
+    // SAFETY: all-zero bytes are a valid siginfo_t and a valid rusage.
+    let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: the kernel's waitid, unlike the C library's, has a fifth argument for the usage
+    // (waitid(2), "C library/kernel differences"); both pointers are valid for the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_waitid, libc::P_PID, pid, &raw mut info, options, &raw mut usage)
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: after a successful waitid these fields are set, or zero if nobody has ended.
+    let (found, status) = unsafe { (info.si_pid(), info.si_status()) };
+    if found == 0 {
+        return Ok(None);
+    }
+    let ended = match info.si_code {
+        libc::CLD_EXITED => Ended::Exited(status),
+        libc::CLD_DUMPED => Ended::Signaled(status, true),
+        _ => Ended::Signaled(status, false),
+    };
+    Ok(Some((ended, resources(&usage))))
+}
+
+/// Takes the status of a child that has ended; `None` while it runs.
+pub fn reap(pid: i32) -> io::Result<Option<Ended>> {
+    match waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)).map_err(io_error)? {
+        WaitStatus::Exited(_, code) => Ok(Some(Ended::Exited(code))),
+        WaitStatus::Signaled(_, signal, core) => Ok(Some(Ended::Signaled(signal as i32, core))),
+        _ => Ok(None),
+    }
+}
+
+/// Takes the status of any one child that has ended, with its number.
+///
+/// For the launcher alone: anywhere else it would take a status that another part waits for.
+pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Ok(WaitStatus::Exited(pid, code)) => Ok(Some((pid.as_raw(), Ended::Exited(code)))),
+        Ok(WaitStatus::Signaled(pid, signal, core)) => {
+            Ok(Some((pid.as_raw(), Ended::Signaled(signal as i32, core))))
+        }
+        Ok(_) | Err(Errno::ECHILD) => Ok(None),
+        Err(errno) => Err(io_error(errno)),
+    }
+}
+
+/// Takes the status of every child that has ended but for `kept`; tells how many.
+pub fn reap_others(kept: i32) -> io::Result<usize> {
+    let mut reaped = 0;
+    for pid in super::tree::children_of(own_pid())? {
+        if pid != kept && reap(pid)?.is_some() {
+            reaped += 1;
+        }
+    }
+    Ok(reaped)
+}
+
+/// What all children that were waited for have used.
+pub fn resources_of_children() -> Resources {
+    // SAFETY: all-zero bytes are a valid rusage, and the pointer is valid for the call.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &raw mut usage);
+        usage
+    };
+    resources(&usage)
+}
+
+fn resources(usage: &libc::rusage) -> Resources {
+    let span = |time: libc::timeval| {
+        let micros = u64::try_from(time.tv_usec).unwrap_or(0);
+        Duration::from_secs(u64::try_from(time.tv_sec).unwrap_or(0)) + Duration::from_micros(micros)
+    };
+    Resources {
+        user_time: span(usage.ru_utime),
+        system_time: span(usage.ru_stime),
+        max_rss_bytes: u64::try_from(usage.ru_maxrss).unwrap_or(0) * 1024,
+    }
+}
+
+/// Bytes that a process and the children it waited for read from and wrote to storage.
+///
+/// Works for a zombie too. Zeroes where the kernel does not count them.
+pub fn storage_bytes(pid: i32) -> (u64, u64) {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default();
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+    };
+    (field("read_bytes:"), field("write_bytes:"))
+}
+
+/// When a process started, in clock ticks since boot; `None` if it is gone.
+pub fn start_ticks_of(pid: i32) -> io::Result<Option<u64>> {
+    let Some(text) = stat_of(pid)? else { return Ok(None) };
+    // Field 22; the text begins at field 3.
+    let ticks = text.split_ascii_whitespace().nth(19).and_then(|field| field.parse().ok());
+    ticks.map(Some).ok_or_else(|| io::Error::other("/proc/PID/stat has no start time"))
+}
+
+/// The fields of `/proc/PID/stat` after the name, which may hold anything; `None` if it is gone.
+pub(super) fn stat_of(pid: i32) -> io::Result<Option<String>> {
+    match std::fs::read_to_string(format!("/proc/{pid}/stat")) {
+        Ok(text) => Ok(text.rsplit_once(") ").map(|(_, fields)| fields.to_owned())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Whether a process is a fork of another that has not executed anything since. One that is
+/// gone is not.
+pub fn is_copy_of(pid: i32, original: i32) -> bool {
+    let same = |name: &str, read: fn(String) -> io::Result<Vec<u8>>| {
+        let read = |pid: i32| read(format!("/proc/{pid}/{name}")).ok();
+        read(pid).is_some_and(|found| Some(found) == read(original))
+    };
+    let link =
+        |path| std::fs::read_link(path).map(|path| path.into_os_string().into_encoded_bytes());
+    same("exe", link) && same("cmdline", |path| std::fs::read(path))
+}
+
+/// The number of this process.
+pub fn own_pid() -> i32 {
+    Pid::this().as_raw()
+}
+
+/// The number of the parent.
+pub fn parent_pid() -> i32 {
+    Pid::parent().as_raw()
+}
+
+/// The user this process acts as.
+pub fn own_uid() -> u32 {
+    nix::unistd::geteuid().as_raw()
+}
+
+/// The home directory and name that the account database gives this user.
+pub fn own_account() -> Option<(String, std::path::PathBuf)> {
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
+    Some((user.name, user.dir))
+}
+
+/// Makes this process the leader of a new session, so that a terminal's signals miss it.
+pub fn leave_session() -> io::Result<()> {
+    setsid().map(drop).map_err(io_error)
+}
+
+/// Makes this process the parent of all its descendants whose parents die.
+pub fn become_subreaper() -> io::Result<()> {
+    // SAFETY: PR_SET_CHILD_SUBREAPER takes one integer and changes no memory.
+    let result = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Names this process in `ps` and `/proc/PID/comm`, at most 15 bytes.
+pub fn set_name(name: &std::ffi::CStr) {
+    // SAFETY: the pointer is to a string that ends with NUL; the kernel copies it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// Private files and folders from here on, whatever umask the parent had.
+pub fn set_private_umask() {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
+}
+
+/// Raises the soft limit of open files to the hard one; tells the limit in force.
+pub fn raise_open_files_limit() -> io::Result<u64> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io_error)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(io_error)?;
+    }
+    Ok(hard)
+}
+
+/// Forks a copy of this process that runs `child` and exits with its result.
+///
+/// Only for a process with a single thread: a copy of one with several could find locks held by
+/// threads that it does not have.
+pub fn fork_and_run(child: impl FnOnce() -> i32) -> io::Result<i32> {
+    // SAFETY: this process has a single thread, as the caller promises, so that the copy is
+    // whole and may do anything.
+    match unsafe { fork() }.map_err(io_error)? {
+        ForkResult::Parent { child } => Ok(child.as_raw()),
+        ForkResult::Child => {
+            // A panic must not unwind into the parent's frames, of which this is a copy.
+            let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(child)).unwrap_or(70);
+            // SAFETY: _exit has no conditions; it skips the parent's exit handlers.
+            unsafe { libc::_exit(code) }
+        }
+    }
+}
+
+/// A process number as the C library has it.
+pub type RawPid = pid_t;

@@ -1,0 +1,83 @@
+//! Signals: received through a descriptor, or set back to how programs expect them.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+};
+
+use nix::{
+    libc,
+    sys::{
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+
+use super::io_error;
+
+/// What a supervisor and a launcher are told by signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A child ended (SIGCHLD).
+    Child,
+    /// Look at the folder again (SIGUSR1).
+    Look,
+}
+
+/// Signals as a descriptor to poll.
+#[derive(Debug)]
+pub struct Signals(SignalFd);
+
+impl Signals {
+    /// Sets every signal to its default action, blocks all, and takes those of `Notice`.
+    ///
+    /// A parent may have left signals ignored (`nohup` does); a program would inherit that. With
+    /// all blocked, nothing but SIGKILL ends a process that has jobs to look after.
+    pub fn take_over() -> io::Result<Self> {
+        set_all_to_default();
+        SigSet::all().thread_set_mask().map_err(io_error)?;
+        let mut taken = SigSet::empty();
+        for signal in [Signal::SIGCHLD, Signal::SIGUSR1] {
+            taken.add(signal);
+        }
+        let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+        SignalFd::with_flags(&taken, flags).map(Self).map_err(io_error)
+    }
+
+    /// The next signal that has arrived, if there is one.
+    pub fn next(&self) -> io::Result<Option<Notice>> {
+        while let Some(info) = self.0.read_signal().map_err(io_error)? {
+            match Signal::try_from(info.ssi_signo.cast_signed()) {
+                Ok(Signal::SIGCHLD) => return Ok(Some(Notice::Child)),
+                Ok(Signal::SIGUSR1) => return Ok(Some(Notice::Look)),
+                Ok(_) | Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn set_all_to_default() {
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid action for every signal. SIGKILL, SIGSTOP and the two that
+        // the C library keeps for itself are refused, which changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// The largest signal number.
+pub const SIGNAL_MAX: i32 = 64;
+/// SIGKILL.
+pub const KILL: i32 = libc::SIGKILL;
+/// SIGSTOP.
+pub const STOP: i32 = libc::SIGSTOP;
+/// SIGCONT.
+pub const CONTINUE: i32 = libc::SIGCONT;
+/// SIGUSR1: "look again".
+pub const LOOK: i32 = libc::SIGUSR1;

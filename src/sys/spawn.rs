@@ -1,0 +1,262 @@
+//! Starting a program: clean signals, own session, given descriptors, a precise error.
+//!
+//! The child shares the parent's memory until it has executed the program (`CLONE_VM` and
+//! `CLONE_VFORK`, as posix_spawn does): no page is copied, and the child reports a failed step
+//! by writing it into the parent's memory. Between clone and exec it makes system calls only.
+
+use std::{
+    ffi::CString,
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use nix::libc::{self, c_char, c_int, c_void};
+
+use super::{fs::owned, process::PidFd};
+
+const STACK_BYTES: usize = 64 * 1024;
+
+/// What to start.
+#[derive(Debug)]
+pub struct Program<'a> {
+    /// Paths to try, in order, as execvp(3) does.
+    pub candidates: &'a [CString],
+    /// The arguments, the name of the program first.
+    pub argv: &'a [CString],
+    /// `KEY=VALUE` pairs: all of the environment.
+    pub environment: &'a [CString],
+    /// Where to run.
+    pub working_dir: &'a CString,
+    /// Becomes descriptor 0.
+    pub stdin: BorrowedFd<'a>,
+    /// Becomes descriptor 1.
+    pub stdout: BorrowedFd<'a>,
+    /// Becomes descriptor 2.
+    pub stderr: BorrowedFd<'a>,
+    /// `cgroup.procs` of the group to run in.
+    pub cgroup_procs: Option<BorrowedFd<'a>>,
+}
+
+/// A program that has been started.
+#[derive(Debug)]
+pub struct Child {
+    /// Its process id; it is not reaped, so the number stays its own.
+    pub pid: i32,
+    /// A handle to it.
+    pub handle: PidFd,
+}
+
+/// A step between fork and exec that failed.
+#[derive(Debug)]
+pub struct SpawnError {
+    /// The step: `fork`, `session`, `cgroup`, `descriptors`, `working_dir` or `exec`.
+    pub stage: &'static str,
+    /// Why.
+    pub source: io::Error,
+}
+
+#[derive(Clone, Copy)]
+#[repr(usize)]
+enum Stage {
+    Session,
+    Cgroup,
+    Descriptors,
+    WorkingDir,
+    Exec,
+}
+
+impl Stage {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Session => "session",
+            Self::Cgroup => "cgroup",
+            Self::Descriptors => "descriptors",
+            Self::WorkingDir => "working_dir",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+/// All that the child needs, laid out before it exists: it must not allocate.
+struct Plan {
+    candidates: Vec<*const c_char>,
+    argv: Vec<*const c_char>,
+    environment: Vec<*const c_char>,
+    working_dir: *const c_char,
+    descriptors: [c_int; 3],
+    cgroup_procs: c_int,
+    failure: Option<(Stage, c_int)>,
+}
+
+/// Starts a program and returns once it is executing.
+pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
+    let fork_error = |source| SpawnError { stage: "fork", source };
+    let mut plan = Plan {
+        candidates: program.candidates.iter().map(|path| path.as_ptr()).collect(),
+        argv: pointers(program.argv),
+        environment: pointers(program.environment),
+        working_dir: program.working_dir.as_ptr(),
+        descriptors: [program.stdin, program.stdout, program.stderr].map(|fd| fd.as_raw_fd()),
+        cgroup_procs: program.cgroup_procs.map_or(-1, |fd| fd.as_raw_fd()),
+        failure: None,
+    };
+    let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
+    let mut pidfd: c_int = -1;
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::CLONE_PIDFD | libc::SIGCHLD;
+    // SAFETY: the stack grows downwards from its end, which is aligned to 16 bytes, and outlives
+    // the call: with CLONE_VFORK the parent sleeps until the child has executed or exited. `plan`
+    // and all it points to outlive the call for the same reason. The child's function makes
+    // system calls only. With CLONE_PIDFD the fifth argument receives the descriptor.
+    let pid = unsafe {
+        libc::clone(
+            in_child,
+            stack.as_mut_ptr_range().end.cast(),
+            flags,
+            (&raw mut plan).cast(),
+            &raw mut pidfd,
+        )
+    };
+    if pid < 0 {
+        return Err(fork_error(io::Error::last_os_error()));
+    }
+    let handle = PidFd::from_fd(owned(pidfd).map_err(fork_error)?);
+    match plan.failure {
+        None => Ok(Child { pid, handle }),
+        Some((stage, errno)) => {
+            // It has exited already, or is about to: this cannot wait long.
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+            Err(SpawnError { stage: stage.name(), source: io::Error::from_raw_os_error(errno) })
+        }
+    }
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([std::ptr::null()]).collect()
+}
+
+extern "C" fn in_child(plan: *mut c_void) -> c_int {
+    // SAFETY: `spawn` passes a pointer to its plan and sleeps until this function has returned
+    // or the program runs, so nobody else uses it.
+    let plan = unsafe { &mut *plan.cast::<Plan>() };
+    // SAFETY: only async-signal-safe system calls on pointers that `spawn` keeps alive.
+    plan.failure = Some(unsafe { become_program(plan) });
+    // The parent reads the failure; the code itself means nothing.
+    127
+}
+
+/// Runs the steps in order; returns the first that failed.
+unsafe fn become_program(plan: &Plan) -> (Stage, c_int) {
+    // SAFETY: see `in_child`; errno is the child's own thread-local only after CLONE_SETTLS, but
+    // the parent sleeps, so nobody else writes it meanwhile.
+    unsafe {
+        if libc::setsid() < 0 {
+            return (Stage::Session, *libc::__errno_location());
+        }
+        if plan.cgroup_procs >= 0 && libc::write(plan.cgroup_procs, c"0".as_ptr().cast(), 1) < 0 {
+            return (Stage::Cgroup, *libc::__errno_location());
+        }
+        if let Err(errno) = place_descriptors(plan.descriptors) {
+            return (Stage::Descriptors, errno);
+        }
+        if libc::chdir(plan.working_dir) < 0 {
+            return (Stage::WorkingDir, *libc::__errno_location());
+        }
+        libc::umask(0o022);
+        let mut none = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        (Stage::Exec, execute(plan))
+    }
+}
+
+unsafe fn place_descriptors(descriptors: [c_int; 3]) -> Result<(), c_int> {
+    // SAFETY: integers only.
+    unsafe {
+        let mut moved = [0; 3];
+        // First out of the way of 0 to 2, so that no placing overwrites one still needed.
+        for (to, from) in moved.iter_mut().zip(descriptors) {
+            *to = libc::fcntl(from, libc::F_DUPFD_CLOEXEC, 3);
+            if *to < 0 {
+                return Err(*libc::__errno_location());
+            }
+        }
+        for (target, from) in (0..).zip(moved) {
+            if libc::dup2(from, target) < 0 {
+                return Err(*libc::__errno_location());
+            }
+        }
+        // All of ours are closed on exec anyhow; this is for any that a library opened.
+        libc::syscall(libc::SYS_close_range, 3, c_int::MAX, libc::CLOSE_RANGE_CLOEXEC);
+        Ok(())
+    }
+}
+
+/// Tries each candidate as execvp(3) does; returns the error that tells most.
+unsafe fn execute(plan: &Plan) -> c_int {
+    let mut seen = libc::ENOENT;
+    for candidate in &plan.candidates {
+        // SAFETY: all three are NULL-terminated arrays or strings that `spawn` keeps alive.
+        let errno = unsafe {
+            libc::execve(*candidate, plan.argv.as_ptr(), plan.environment.as_ptr());
+            *libc::__errno_location()
+        };
+        match errno {
+            libc::ENOENT | libc::ENOTDIR => {}
+            // One that exists but may not be run says more than one that is missing.
+            libc::EACCES => seen = libc::EACCES,
+            other => return other,
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+    use crate::sys::process::{Ended, peek_end, reap};
+
+    fn run(program: &str, working_dir: &str) -> Result<Ended, SpawnError> {
+        let null = std::fs::File::options().read(true).write(true).open("/dev/null").unwrap();
+        let path = CString::new(program).unwrap();
+        let argv = [path.clone(), c"-c".to_owned(), c"exit 7".to_owned()];
+        let child = spawn(&Program {
+            candidates: &[c"/nonexistent/sh".to_owned(), path],
+            argv: &argv,
+            environment: &[],
+            working_dir: &CString::new(working_dir).unwrap(),
+            stdin: null.as_fd(),
+            stdout: null.as_fd(),
+            stderr: null.as_fd(),
+            cgroup_procs: None,
+        })?;
+        crate::sys::poll::readable([Some(child.handle.as_fd())], None).unwrap();
+        let (ended, _) = peek_end(child.pid).unwrap().unwrap();
+        assert_eq!(reap(child.pid).unwrap(), Some(ended));
+        Ok(ended)
+    }
+
+    #[test]
+    fn a_started_program_reports_its_exit_code() {
+        assert_eq!(run("/bin/sh", "/").unwrap(), Ended::Exited(7));
+    }
+
+    #[test]
+    fn a_missing_program_is_an_error_of_the_step_exec() {
+        let error = run("/nonexistent/program", "/").unwrap_err();
+        assert_eq!((error.stage, error.source.raw_os_error()), ("exec", Some(libc::ENOENT)));
+    }
+
+    #[test]
+    fn a_file_that_may_not_be_run_is_told_from_a_missing_one() {
+        let error = run("/etc/passwd", "/").unwrap_err();
+        assert_eq!((error.stage, error.source.raw_os_error()), ("exec", Some(libc::EACCES)));
+    }
+
+    #[test]
+    fn a_missing_directory_is_an_error_of_its_step() {
+        let error = run("/bin/sh", "/nonexistent").unwrap_err();
+        assert_eq!((error.stage, error.source.raw_os_error()), ("working_dir", Some(libc::ENOENT)));
+    }
+}

@@ -1,0 +1,233 @@
+//! Changes in the task directory, noticed and looked at.
+//!
+//! One thread with one inotify instance watches the folder of each active job and the inbox.
+//! Once a second it also looks at what no notice would tell of: jobs that an earlier service
+//! started, the inbox while a folder in it is being filled, everything where inotify is missing.
+
+use std::{
+    collections::HashSet,
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::{
+    catalog::Catalog,
+    job::{Job, JobId, State},
+    launch::Launch,
+    queue::Queue,
+    store::{JobDir, StoreError},
+    sys::{
+        inotify::{Noticed, Notifier, Watch},
+        lock, poll,
+        process::PidFd,
+        signal,
+    },
+};
+
+/// How often all active jobs are looked at without a notice.
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Job(JobId),
+    Inbox,
+}
+
+/// The watcher.
+pub struct Watcher {
+    catalog: Arc<Catalog>,
+    queue: Arc<Queue>,
+    launch: Arc<Launch>,
+    notifier: Option<Notifier<Key>>,
+    is_stopping: AtomicBool,
+    on_inbox: Box<dyn Fn() + Send + Sync>,
+}
+
+impl Watcher {
+    /// A watcher that calls `on_inbox` when the inbox is to be looked at. `run` does the work.
+    pub fn new(
+        catalog: Arc<Catalog>,
+        queue: Arc<Queue>,
+        launch: Arc<Launch>,
+        on_inbox: Box<dyn Fn() + Send + Sync>,
+    ) -> Self {
+        let notifier = match Notifier::new() {
+            Ok(notifier) => Some(notifier),
+            Err(error) => {
+                tracing::warn!(%error, "no inotify: changes are noticed within a second");
+                None
+            }
+        };
+        let is_stopping = AtomicBool::new(false);
+        let watcher = Self { catalog, queue, launch, notifier, is_stopping, on_inbox };
+        let inbox = watcher.catalog.store().layout().inbox();
+        if let Some(notifier) = &watcher.notifier
+            && let Err(error) = notifier.watch_entries(&inbox, Key::Inbox)
+        {
+            tracing::warn!(%error, "the inbox cannot be watched");
+        }
+        watcher
+    }
+
+    /// Watches the folder of a job; `None` where that is not possible and the sweep must do.
+    pub fn watch(&self, dir: &JobDir, id: JobId) -> Option<Watch> {
+        let notifier = self.notifier.as_ref()?;
+        notifier.watch_dir(dir.path(), Key::Job(id)).ok()
+    }
+
+    fn end_freed_watches(&self) {
+        if let Some(notifier) = &self.notifier {
+            for watch in self.catalog.take_freed_watches() {
+                notifier.unwatch(watch);
+            }
+        }
+    }
+
+    /// Looks at a job and does what follows: frees its place, passes a request on.
+    pub fn look(&self, id: JobId) -> Result<Arc<Job>, StoreError> {
+        let looked = self.catalog.look(id);
+        match &looked {
+            Ok(job) if job.state.is_ended() => {
+                self.queue.remove(id);
+                self.end_freed_watches();
+            }
+            Ok(job) => self.pass_on(job),
+            Err(error) if error.is_missing() => {
+                self.forget(id);
+            }
+            Err(error) => {
+                // Perhaps half-written: the next notice or sweep looks again.
+                self.catalog.note_unreadable(id, error);
+            }
+        }
+        looked
+    }
+
+    /// Takes out a job whose folder is gone.
+    pub fn forget(&self, id: JobId) {
+        self.catalog.forget(id);
+        self.queue.remove(id);
+        self.end_freed_watches();
+    }
+
+    /// A request in the folder that nobody has taken up yet reaches whom it is for.
+    fn pass_on(&self, job: &Job) {
+        match &job.state {
+            State::Queued => {
+                if let Some(request) = &job.cancel
+                    && let Err(error) = self.queue.cancel(job.id(), request)
+                {
+                    tracing::warn!(job = %job.id(), %error, "a queued job cannot be cancelled");
+                }
+            }
+            State::Running(running) if job.cancel.is_some() && running.stop.is_none() => poke(job),
+            State::Claimed(_) | State::Running(_) | State::Exited { .. } | State::Ended { .. } => {}
+        }
+    }
+
+    /// Watches until `stop`.
+    pub fn run(&self) {
+        let mut next_sweep = Instant::now();
+        (self.on_inbox)();
+        while !self.is_stopping.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            if now >= next_sweep {
+                self.sweep();
+                next_sweep = now + SWEEP_EVERY;
+            }
+            let limit = Some(next_sweep.saturating_duration_since(Instant::now()));
+            let fd = self.notifier.as_ref().map(|notifier| notifier.as_fd());
+            match poll::readable([fd], limit) {
+                Ok([true]) => self.take_notices(),
+                Ok([false]) => {}
+                Err(error) => {
+                    tracing::error!(%error, "cannot wait for changes");
+                    std::thread::sleep(SWEEP_EVERY);
+                }
+            }
+        }
+    }
+
+    /// Lets `run` return.
+    pub fn stop(&self) {
+        self.is_stopping.store(true, Ordering::Relaxed);
+    }
+
+    fn take_notices(&self) {
+        let Some(notifier) = &self.notifier else { return };
+        let noticed = match notifier.take() {
+            Ok(noticed) => noticed,
+            Err(error) => {
+                tracing::error!(%error, "cannot read notices");
+                return;
+            }
+        };
+        let mut looked = HashSet::new();
+        for notice in noticed {
+            match notice {
+                Noticed::Changed(Key::Job(id)) if looked.insert(id) => drop(self.look(id)),
+                Noticed::Changed(Key::Job(_)) => {}
+                Noticed::Changed(Key::Inbox) | Noticed::Gone(Key::Inbox) => (self.on_inbox)(),
+                Noticed::Gone(Key::Job(id)) => drop(self.look(id)),
+                Noticed::Overflow => self.look_at_all(),
+            }
+        }
+    }
+
+    fn look_at_all(&self) {
+        for id in self.catalog.active_ids() {
+            let _ = self.look(id);
+        }
+        (self.on_inbox)();
+    }
+
+    /// Finds jobs whose supervisor is gone without anybody having been told.
+    fn sweep(&self) {
+        if self.notifier.is_none() {
+            self.look_at_all();
+        }
+        for id in self.catalog.active_ids() {
+            if !self.queue.is_running(id) {
+                continue;
+            }
+            let Ok(job) = self.catalog.get(id) else { continue };
+            if job.state.supervisor().is_some() {
+                self.bury_if_orphaned(id);
+            }
+        }
+        (self.on_inbox)();
+    }
+
+    /// Has a job ended whose supervisor is dead, if that is so.
+    pub fn bury_if_orphaned(&self, id: JobId) {
+        let dir = self.catalog.store().job_dir(id);
+        if lock::is_held(&dir.lock_path()).unwrap_or(true) {
+            return;
+        }
+        // It may have ended since it was last looked at.
+        if self.look(id).is_ok_and(|job| job.state.supervisor().is_some())
+            && let Err(error) = self.launch.bury(id)
+        {
+            tracing::warn!(job = %id, %error, "a job without supervisor cannot be ended yet");
+        }
+    }
+}
+
+/// Makes the supervisor of a job look at its folder. Without effect if it is gone.
+pub fn poke(job: &Job) {
+    let Some(supervisor) = job.state.supervisor() else { return };
+    let opened = PidFd::open_exactly(supervisor.pid, supervisor.start_ticks);
+    match opened {
+        Ok(Some(handle)) => {
+            if let Err(error) = handle.signal(signal::LOOK) {
+                tracing::warn!(job = %job.id(), %error, "a supervisor cannot be signalled");
+            }
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(job = %job.id(), %error, "a supervisor cannot be found"),
+    }
+}
