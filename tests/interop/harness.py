@@ -8,6 +8,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import time
 import uuid
 
@@ -86,6 +87,8 @@ class Service:
         self.extra = list(extra)
         self.process = None
         self.addresses = []
+        # So that a `finally` that ends the service also runs when a step is stopped from outside.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
     def start(self):
         """Starts the service and returns once it has told every address."""
