@@ -37,6 +37,10 @@ pub mod operations;
 
 pub mod service;
 
+pub mod client;
+
 pub mod config;
 
 pub mod server;
+
+pub mod cli;

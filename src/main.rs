@@ -12,27 +12,7 @@ fn main() -> ExitCode {
     let done = match (verb.as_ref().and_then(|verb| verb.to_str()), place) {
         (Some("launcher"), Some(root)) => launcher::run(&PathBuf::from(root)),
         (Some("supervise"), Some(folder)) => supervise(JobDir::at(PathBuf::from(folder))),
-        _ => {
-            let mut flags = jobwarden::config::ServeFlags::default();
-            let args: Vec<String> = std::env::args().skip(2).collect();
-            for pair in args.chunks(2) {
-                match pair[0].as_str() {
-                    "--root" => flags.root = Some(pair[1].clone()),
-                    "--listen" => flags.listen.push(pair[1].clone()),
-                    "--durability" => flags.durability = Some(pair[1].clone()),
-                    "--max-running-jobs" => flags.max_running_jobs = Some(pair[1].clone()),
-                    other => panic!("{other}"),
-                }
-            }
-            let config = jobwarden::config::Config::load(&flags).unwrap();
-            return match jobwarden::server::run(&config) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(error) => {
-                    eprintln!("error: {:#}", anyhow::Error::new(error));
-                    ExitCode::from(75)
-                }
-            };
-        }
+        _ => return jobwarden::cli::run(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

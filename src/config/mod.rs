@@ -21,7 +21,7 @@ pub use crate::job::Durability;
 pub use facts::MachineFacts;
 pub use flags::ServeFlags;
 pub use mistake::{ConfigErrors, Mistake, Source};
-pub use resolve::{ConfigFile, Effective, Inputs, default_root, default_socket};
+pub use resolve::{ConfigFile, Effective, Inputs, default_root, default_socket, usual_root};
 
 /// What the service is told before it starts, resolved and checked.
 ///

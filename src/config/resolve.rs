@@ -139,6 +139,11 @@ pub fn default_root(
     Some(state.join("jobwarden"))
 }
 
+/// The task directory that this environment and this account give if nobody names one.
+pub fn usual_root() -> Option<PathBuf> {
+    default_root(&environment(), MachineFacts::read().home.as_deref())
+}
+
 /// The socket of the service of the task directory `root`, unless it is told otherwise.
 pub fn default_socket(root: &Path) -> PathBuf {
     root.join("jobwarden.sock")

@@ -73,8 +73,8 @@ fn every_mistake_is_reported_at_once_with_its_source() {
             "JOBWARDEN_DURABILITY",
             "/etc/jw.toml:max_wait",
             "/etc/jw.toml:retention",
-            "/etc/jw.toml:max_runing_jobs",
             "/etc/jw.toml:extra",
+            "/etc/jw.toml:max_runing_jobs",
         ]
     );
     let text = errors.to_string();

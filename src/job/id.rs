@@ -157,7 +157,8 @@ impl IdClock {
         let id = if now.millis() > last_millis {
             JobId::from_parts(now.millis(), 0, random)
         } else {
-            let counter = (self.last.0 >> 64) as u16;
+            let [.., high, low] = ((self.last.0 >> 64) & 0xFFFF).to_be_bytes();
+            let counter = u16::from_be_bytes([high, low]);
             match counter.checked_add(1) {
                 Some(counter) => JobId::from_parts(last_millis, counter, random),
                 None => JobId::from_parts(last_millis + 1, 0, random),

@@ -117,13 +117,12 @@ pub struct Impossible {
 }
 
 /// The state after `event` in `state`.
+#[expect(clippy::match_same_arms, reason = "every pair is written out, state by state")]
 pub fn transition(state: &State, event: &Event) -> Result<State, Impossible> {
     let impossible = || Impossible { state: state.name(), event: event.name() };
     match (state, event) {
         (State::Queued, Event::Claimed(claim)) => Ok(State::Claimed(claim.clone())),
-        (State::Queued, Event::Ended(end)) if is_end_without_start(end) => {
-            Ok(State::Ended { running: None, attempt: 1, end: end.clone() })
-        }
+        (State::Queued, Event::Ended(end)) if is_end_without_start(end) => Ok(unstarted(1, end)),
         (
             State::Queued,
             Event::Started(_) | Event::Stopping { .. } | Event::Exited { .. } | Event::Ended(_),
@@ -135,7 +134,7 @@ pub fn transition(state: &State, event: &Event) -> Result<State, Impossible> {
             stop: None,
         })),
         (State::Claimed(claim), Event::Ended(end)) if is_end_without_start(end) => {
-            Ok(State::Ended { running: None, attempt: claim.attempt, end: end.clone() })
+            Ok(unstarted(claim.attempt, end))
         }
         (
             State::Claimed(_),
@@ -181,6 +180,10 @@ pub fn transition(state: &State, event: &Event) -> Result<State, Impossible> {
 fn ended(running: &Running, end: &End) -> State {
     let attempt = running.claim.attempt;
     State::Ended { running: Some(running.clone()), attempt, end: end.clone() }
+}
+
+fn unstarted(attempt: u32, end: &End) -> State {
+    State::Ended { running: None, attempt, end: end.clone() }
 }
 
 fn is_end_without_start(end: &End) -> bool {

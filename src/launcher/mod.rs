@@ -30,6 +30,9 @@ const EXIT_FAILED: i32 = 70;
 /// How often a job whose supervisor died is tried to be ended.
 const BURIALS_MAX: u32 = 5;
 
+/// What people read about a job whose supervisor died.
+const LOST: &str = "Its supervisor died; how the process ended is not known.";
+
 struct Launcher {
     layout: Layout,
     service: Option<OwnedFd>,
@@ -121,8 +124,7 @@ impl Launcher {
     fn bury(&mut self, id: JobId, burials: u32) {
         let dir = JobDir::at(self.layout.job(id));
         let launcher = process::own_pid();
-        const WHY: &str = "Its supervisor died; how the process ended is not known.";
-        let forked = self.fork(|| supervisor::bury(dir, launcher, WHY));
+        let forked = self.fork(|| supervisor::bury(dir, launcher, LOST));
         self.note_fork(id, forked, None, burials);
     }
 

@@ -98,9 +98,9 @@ pub struct Operations {
     defaults: Defaults,
     is_draining: AtomicBool,
     /// Calls with one request id go one after the other.
-    requests: Mutex<HashMap<(String, String), Arc<Mutex<()>>>>,
+    requests: Turns<(String, String)>,
     /// Changes of one job's labels or limit go one after the other.
-    changes: Mutex<HashMap<JobId, Arc<Mutex<()>>>>,
+    changes: Turns<JobId>,
 }
 
 impl Operations {
@@ -189,8 +189,11 @@ fn wait_for(
 }
 
 /// A mutex for each key, for as long as somebody uses it.
+type Turns<K> = Mutex<HashMap<K, Arc<Mutex<()>>>>;
+
+/// Does `work` while nobody else works on the same key.
 fn one_at_a_time<K: std::hash::Hash + Eq + Clone, T>(
-    locks: &Mutex<HashMap<K, Arc<Mutex<()>>>>,
+    locks: &Turns<K>,
     key: &K,
     work: impl FnOnce() -> T,
 ) -> T {

@@ -21,7 +21,7 @@ use crate::{
 /// How long a start that was refused (no process, no descriptor, no room) is put off.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest sleep: the boot clock goes on while the host is suspended, the condition does not.
-const SLEEP_MAX: Duration = Duration::from_secs(60);
+const SLEEP_MAX: Duration = Duration::from_mins(1);
 
 /// The queue.
 #[derive(Debug)]

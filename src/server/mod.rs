@@ -104,6 +104,12 @@ struct Parts {
     operations: Arc<Operations>,
 }
 
+/// Leaves the terminal and the process group of whoever started this process. Call before `run`.
+pub fn detach() {
+    // The leader of a session already has one of its own.
+    let _ = process::leave_session();
+}
+
 /// Serves until SIGTERM or SIGINT, then drains. Jobs go on.
 pub fn run(config: &Config) -> Result<(), ServeError> {
     logging::init(&config.log_filter, config.log_format);

@@ -1,4 +1,4 @@
-//! Kill, Cancel, Delete, UpdateLabels, UpdateTimeout: jobs acted upon.
+//! Kill, Cancel, Delete, `UpdateLabels`, `UpdateTimeout`: jobs acted upon.
 
 use tonic::Request;
 

@@ -81,7 +81,7 @@ mod tests {
             request.metadata_mut().insert("grpc-timeout", text.parse().unwrap());
             deadline(&request)
         };
-        assert_eq!(of("2H"), Some(Duration::from_secs(7200)));
+        assert_eq!(of("2H"), Some(Duration::from_hours(2)));
         assert_eq!(of("250m"), Some(Duration::from_millis(250)));
         assert_eq!(of("99999999n"), Some(Duration::from_nanos(99_999_999)));
         assert_eq!(of("7"), None);

@@ -150,8 +150,8 @@ impl JobApi {
             StoreError::Corrupt { path, why } => {
                 let root = self.catalog().store().layout().root();
                 let file = path.strip_prefix(root).unwrap_or(&path).display().to_string();
-                let id = path.iter().filter_map(|part| part.to_str());
-                let id = id.filter(|part| part.parse::<crate::job::JobId>().is_ok()).next_back();
+                let mut parts = path.iter().filter_map(|part| part.to_str());
+                let id = parts.rfind(|part| part.parse::<crate::job::JobId>().is_ok());
                 Refusal::RecordCorrupt { id: id.unwrap_or_default().to_owned(), file, why }
             }
             error @ (StoreError::Io { .. }

@@ -1,4 +1,4 @@
-//! TailLog: output from the files, at the pace of the reader.
+//! `TailLog`: output from the files, at the pace of the reader.
 //!
 //! A stream is a position and at most one batch of pieces. Notices say "look again"; what is
 //! sent is what is in the files. A reader that stops holds one batch and nobody up.
@@ -43,7 +43,7 @@ type Sender = mpsc::Sender<Result<api::TailLogResponse, Status>>;
 /// The reader of a stream has gone.
 struct Gone;
 
-/// One TailLog stream.
+/// One `TailLog` stream.
 struct Tail {
     api: JobApi,
     id: JobId,
@@ -223,7 +223,7 @@ impl Tail {
         let Some(follower) = &mut self.follower else { return Ok(Ok(false)) };
         let changes = self.api.catalog().subscribe(self.id);
         let known = job.revision;
-        let changed = async {
+        let news = async {
             match changes {
                 // It has ended since it was read.
                 None => {}
@@ -238,7 +238,7 @@ impl Tail {
         };
         tokio::select! {
             () = follower.grown() => Ok(Ok(false)),
-            () = changed => Ok(Ok(false)),
+            () = news => Ok(Ok(false)),
             () = self.sender.closed() => Ok(Err(Gone)),
             () = self.api.drained() => Err(Refusal::Draining { resume_token: None }),
             () = tokio::time::sleep_until(heartbeat_at) => {

@@ -1,4 +1,4 @@
-//! Wait and WaitMany: woken by changes, without a thread or a timer of their own running.
+//! Wait and `WaitMany`: woken by changes, without a thread or a timer of their own running.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::{
 
 /// An answer sets out this long before the caller's deadline, so that it arrives.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
-/// The most jobs of one WaitMany.
+/// The most jobs of one `WaitMany`.
 const JOBS_MAX: usize = 1000;
 
 impl JobApi {
@@ -102,11 +102,11 @@ impl JobApi {
                 return Err(Violation::new("job_ids", rule).into());
             }
         };
-        let wanted = match mode {
+        let count = match mode {
             api::WaitMode::Any => 1,
             api::WaitMode::Unspecified | api::WaitMode::All => ids.len(),
         };
-        let done = self.wait_for_ends(&ids, wanted, limit).await?;
+        let done = self.wait_for_ends(&ids, count, limit).await?;
         let mut jobs = Vec::with_capacity(ids.len());
         for id in ids {
             let job = self.catalog().get(id);
@@ -136,15 +136,15 @@ impl JobApi {
         wanted: usize,
         limit: Instant,
     ) -> Result<bool, Refusal> {
-        let mut waits = JoinSet::new();
+        let mut open = JoinSet::new();
         for id in ids {
             let (api, id) = (self.clone(), *id);
-            waits.spawn(async move { api.wait_for(id, limit, |job| job.state.is_ended()).await });
+            open.spawn(async move { api.wait_for(id, limit, |job| job.state.is_ended()).await });
         }
         let mut ended = 0;
         while ended < wanted {
-            match waits.join_next().await {
-                Some(Ok(waited)) => ended += usize::from(waited?.1),
+            match open.join_next().await {
+                Some(Ok(seen)) => ended += usize::from(seen?.1),
                 Some(Err(_)) => return Err(Refusal::Internal { doing: "waiting for jobs" }),
                 None => return Ok(false),
             }

@@ -1,4 +1,4 @@
-//! WatchEvents: a snapshot, a bookmark, then every change, from a position in the events.
+//! `WatchEvents`: a snapshot, a bookmark, then every change, from a position in the events.
 
 use std::{sync::Arc, time::Duration};
 
@@ -49,6 +49,7 @@ enum Begin {
 }
 
 impl JobApi {
+    #[expect(clippy::unused_async, reason = "all calls have one shape")]
     pub(super) async fn watch_events(
         &self,
         request: Request<api::WatchEventsRequest>,

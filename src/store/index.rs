@@ -10,7 +10,7 @@ use std::{fs::File, io};
 use crate::{job::Time, sys::fs};
 
 /// Bytes of a record.
-pub const RECORD_BYTES: u64 = 32;
+pub(super) const RECORD_BYTES: usize = 32;
 /// The bytes were not kept: the disk was full or failing.
 const FLAG_DROPPED: u8 = 1;
 
@@ -38,7 +38,7 @@ impl Stream {
 
 /// One run of bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IndexRecord {
+pub(super) struct IndexRecord {
     /// When it was captured.
     pub time: Time,
     /// Which stream.
@@ -55,12 +55,12 @@ pub struct IndexRecord {
 
 impl IndexRecord {
     /// The offset after its last byte.
-    pub fn end(&self) -> u64 {
+    pub(super) fn end(&self) -> u64 {
         self.offset + u64::from(self.length)
     }
 
     /// The sizes of both streams after it.
-    pub fn sizes(&self) -> [u64; 2] {
+    pub(super) fn sizes(&self) -> [u64; 2] {
         match self.stream {
             Stream::Stdout => [self.end(), self.other],
             Stream::Stderr => [self.other, self.end()],
@@ -68,24 +68,26 @@ impl IndexRecord {
     }
 
     /// Its form on disk.
-    pub fn encode(&self) -> [u8; 32] {
+    pub(super) fn encode(&self) -> [u8; 32] {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&self.time.nanos().to_le_bytes());
         bytes[8..16].copy_from_slice(&self.offset.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.other.to_le_bytes());
         bytes[24..28].copy_from_slice(&self.length.to_le_bytes());
-        bytes[28] = self.stream.place() as u8;
+        bytes[28] = match self.stream {
+            Stream::Stdout => 0,
+            Stream::Stderr => 1,
+        };
         bytes[29] = if self.is_dropped { FLAG_DROPPED } else { 0 };
-        let check = crc32fast::hash(&bytes[..30]) as u16;
-        bytes[30..].copy_from_slice(&check.to_le_bytes());
+        let check = check(&bytes);
+        bytes[30..].copy_from_slice(&check);
         bytes
     }
 
     /// Reads the form on disk; `None` if it is damaged.
-    pub fn decode(bytes: &[u8; 32]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8; 32]) -> Option<Self> {
         let number = |at: usize| bytes[at..at + 8].try_into().map(u64::from_le_bytes).ok();
-        let check = u16::from_le_bytes([bytes[30], bytes[31]]);
-        if check != crc32fast::hash(&bytes[..30]) as u16 {
+        if bytes[30..] != check(bytes) {
             return None;
         }
         let stream = match bytes[28] {
@@ -106,39 +108,45 @@ impl IndexRecord {
     }
 }
 
+/// The low half of the CRC-32 of what comes before the check.
+fn check(bytes: &[u8; 32]) -> [u8; 2] {
+    let [low, high, ..] = crc32fast::hash(&bytes[..30]).to_le_bytes();
+    [low, high]
+}
+
 /// The whole records of an index file: how many, and each by its number.
 #[derive(Debug)]
-pub struct IndexFile {
+pub(super) struct IndexFile {
     file: File,
 }
 
 impl IndexFile {
     /// The index in an open file.
-    pub fn new(file: File) -> Self {
+    pub(super) fn new(file: File) -> Self {
         Self { file }
     }
 
     /// How many whole records there are now.
-    pub fn count(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len() / RECORD_BYTES)
+    pub(super) fn count(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len() / RECORD_BYTES as u64)
     }
 
     /// The record with this number, from 0; `None` past the end or if it is damaged.
-    pub fn get(&self, number: u64) -> io::Result<Option<IndexRecord>> {
+    pub(super) fn get(&self, number: u64) -> io::Result<Option<IndexRecord>> {
         Ok(self.read(number, 1)?.pop())
     }
 
     /// Up to `count` whole records from this number on; ends before a damaged one.
-    pub fn read(&self, number: u64, count: usize) -> io::Result<Vec<IndexRecord>> {
-        let mut bytes = vec![0; count * RECORD_BYTES as usize];
-        let length = fs::read_at(&self.file, &mut bytes, number * RECORD_BYTES)?;
+    pub(super) fn read(&self, number: u64, count: usize) -> io::Result<Vec<IndexRecord>> {
+        let mut bytes = vec![0; count * RECORD_BYTES];
+        let length = fs::read_at(&self.file, &mut bytes, number * RECORD_BYTES as u64)?;
         let (whole, _) = bytes[..length].as_chunks::<32>();
         Ok(whole.iter().map_while(IndexRecord::decode).collect())
     }
 
     /// The number of the first record for which `is_reached` holds, or the count. It must hold
     /// for every record after one for which it does.
-    pub fn bisect(&self, is_reached: impl Fn(&IndexRecord) -> bool) -> io::Result<u64> {
+    pub(super) fn bisect(&self, is_reached: impl Fn(&IndexRecord) -> bool) -> io::Result<u64> {
         let (mut low, mut high) = (0, self.count()?);
         while low < high {
             let middle = low + (high - low) / 2;

@@ -112,7 +112,7 @@ impl JobRecord {
         let write = |file: File| {
             if file.metadata()?.len() == 0 {
                 // Blank lines, so that a slot is never written behind a hole.
-                for blank in 0..=asked::KILLS_MAX as usize {
+                for blank in 0..=asked::KILLS_MAX {
                     slots::write(&file, blank, &slots::BLANK)?;
                 }
             }

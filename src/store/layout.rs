@@ -10,6 +10,9 @@ pub(super) const VERSION: &str = "VERSION";
 pub(super) const IDENTITY: &str = "identity.json";
 pub(super) const SERVICE_LOCK: &str = "service.lock";
 pub(super) const LAST_BOOT: &str = "last_boot";
+/// What the service and the supervisors say when nobody else listens.
+pub(super) const LOGS: [&str; 2] = ["service.log", SUPERVISOR_LOG];
+const SUPERVISOR_LOG: &str = "supervisor.log";
 pub(super) const SPEC: &str = "spec.json";
 pub(super) const STATE: &str = "state.jsonl";
 pub(super) const CONTROL: &str = "control.jsonl";
@@ -83,6 +86,6 @@ impl Layout {
 
     /// Where the launcher and the supervisors say what they have nobody else to tell.
     pub fn supervisor_log(&self) -> PathBuf {
-        self.root.join("supervisor.log")
+        self.root.join(SUPERVISOR_LOG)
     }
 }

@@ -223,7 +223,9 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
             let names = dir::names(root).map_err(StoreError::io("list", root))?;
             // What a start that was cut short, or the program that started this one, leaves.
             let known = |name: &String| {
-                name.starts_with('.') || name.ends_with(".log") || name == layout::SERVICE_LOCK
+                name.starts_with('.')
+                    || name == layout::SERVICE_LOCK
+                    || layout::LOGS.contains(&name.as_str())
             };
             if !names.iter().all(known) {
                 return Err(StoreError::NotAStore { root: root.to_owned() });
@@ -237,21 +239,18 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
 fn take_lock(root: &Path) -> Result<Lock, StoreError> {
     let path = root.join(layout::SERVICE_LOCK);
     let file = fs::open_or_create(&path).map_err(StoreError::io("open", &path))?;
-    match Lock::try_take_file(file).map_err(StoreError::io("lock", &path))? {
-        Some(lock) => {
-            let holder = format!("process {}\n", crate::sys::process::own_pid());
-            let write = |file: &File| {
-                file.set_len(0)?;
-                fs::write_at(file, holder.as_bytes(), 0)
-            };
-            write(lock.file()).map_err(StoreError::io("write", &path))?;
-            Ok(lock)
-        }
-        None => {
-            let holder = fs::read_small(&path, FILE_BYTES_MAX).unwrap_or_default();
-            let holder = String::from_utf8_lossy(&holder).trim().to_owned();
-            Err(StoreError::InUse { root: root.to_owned(), holder })
-        }
+    if let Some(lock) = Lock::try_take_file(file).map_err(StoreError::io("lock", &path))? {
+        let holder = format!("process {}\n", crate::sys::process::own_pid());
+        let write = |file: &File| {
+            file.set_len(0)?;
+            fs::write_at(file, holder.as_bytes(), 0)
+        };
+        write(lock.file()).map_err(StoreError::io("write", &path))?;
+        Ok(lock)
+    } else {
+        let holder = fs::read_small(&path, FILE_BYTES_MAX).unwrap_or_default();
+        let holder = String::from_utf8_lossy(&holder).trim().to_owned();
+        Err(StoreError::InUse { root: root.to_owned(), holder })
     }
 }
 

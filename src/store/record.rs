@@ -18,7 +18,7 @@ use super::slots;
 /// A record that cannot be understood.
 #[derive(Debug, thiserror::Error)]
 #[error("{member}: {why}")]
-pub struct RecordError {
+pub(super) struct RecordError {
     /// The member that is wrong.
     pub member: String,
     /// What is wrong with it.
@@ -362,6 +362,6 @@ mod tests {
         let slot = event_slot(3, &events()[0]);
         let mut members = slots::parse(&slot).unwrap();
         members.remove("attempt");
-        assert_eq!(super::event(&members).unwrap_err().member, "attempt");
+        assert_eq!(event(&members).unwrap_err().member, "attempt");
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 
 /// Answered signals that are kept.
-pub(super) const KILLS_MAX: u64 = 16;
+pub(super) const KILLS_MAX: usize = 16;
 /// The slot of the answer to a change of the time limit; the signals come after it.
 pub(super) const TIMEOUT_ANSWER_PLACE: usize = 0;
 /// The most bytes of each text about an actor in a slot.
@@ -154,7 +154,7 @@ pub(super) fn kill_slot(count: u64, kill: &KillRecord) -> Option<(usize, [u8; sl
         "seq": count, "kind": "kill", "time": time.to_string(), "signal": signal,
         "delivered": delivered, "request": request, "actor": actor_value(actor),
     });
-    let place = usize::try_from(1 + (count - 1) % KILLS_MAX).ok()?;
+    let place = 1 + usize::try_from(count - 1).ok()? % KILLS_MAX;
     Some((place, slots::line(members.as_object()?)?))
 }
 

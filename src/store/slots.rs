@@ -35,7 +35,7 @@ pub(super) fn line(members: &Map<String, Value>) -> Option<[u8; SLOT_BYTES]> {
         return None;
     }
     let crc = crc32fast::hash(text.as_bytes());
-    text.push_str(&format!(",\"crc\":\"{crc:08x}\"}}"));
+    text += &format!(",\"crc\":\"{crc:08x}\"}}");
     let mut slot = [b' '; SLOT_BYTES];
     slot[..text.len()].copy_from_slice(text.as_bytes());
     slot[SLOT_BYTES - 1] = b'\n';
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_slot_is_one_line_that_other_programs_can_read() {
         let slot = line(&members("claimed")).unwrap();
-        assert_eq!(slot.iter().filter(|byte| **byte == b'\n').count(), 1);
+        assert_eq!(str::from_utf8(&slot).unwrap().lines().count(), 1);
         let value: Value = serde_json::from_slice(&slot).unwrap();
         assert_eq!(value["kind"], "claimed");
     }

@@ -2,7 +2,7 @@
 //!
 //! The `spec` member has the field names of the proto; durations are seconds with an `s`
 //! (`"1.5s"`), enums have their proto names. A dropped folder may hold the whole record or the
-//! spec alone, in snake_case or camelCase.
+//! spec alone, in `snake_case` or camelCase.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -88,7 +88,6 @@ struct SpecMembers {
     output_matches: Option<Value>,
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
 fn is_zero<N: PartialEq + From<u8>>(number: &N) -> bool {
     *number == N::from(0)
 }
@@ -343,7 +342,7 @@ pub(super) fn span(member: &str, text: Option<&str>) -> Result<Option<Duration>,
 fn parse_span(text: &str) -> Option<Span> {
     let number = text.strip_suffix('s')?;
     let (sign, number) = match number.strip_prefix('-') {
-        Some(number) => (-1, number),
+        Some(number) => (-1_i32, number),
         None => (1, number),
     };
     let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
@@ -352,7 +351,7 @@ fn parse_span(text: &str) -> Option<Span> {
         return None;
     }
     let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
-    Some(Span { seconds: sign * whole.parse::<i64>().ok()?, nanos: nanos * sign as i32 })
+    Some(Span { seconds: i64::from(sign) * whole.parse::<i64>().ok()?, nanos: nanos * sign })
 }
 
 #[cfg(test)]

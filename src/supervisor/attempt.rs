@@ -221,15 +221,15 @@ impl Attempt {
         self.stop = Some(Stop { cause, reason, limit, kill_at });
         if !grace.is_zero() {
             let stop_signal = self.record.accepted().spec.stop_signal_or_default();
-            self.signal_tree(stop_signal)?;
+            Self::signal_tree(stop_signal)?;
             // A stopped process would not see its signal before the grace is over.
-            self.signal_tree(signal::CONTINUE)?;
+            Self::signal_tree(signal::CONTINUE)?;
         }
         Ok(())
     }
 
     /// Sends a signal to every process of the job; tells how many got it.
-    pub(super) fn signal_tree(&self, signal: i32) -> Result<usize, SupervisorError> {
+    pub(super) fn signal_tree(signal: i32) -> Result<usize, SupervisorError> {
         let own = process::own_pid();
         let listed = tree::descendants(&[own], false).map_err(system("list processes"))?;
         Ok(tree::signal_each(&listed, signal))

@@ -31,7 +31,7 @@ pub fn bury(dir: JobDir, launcher: i32, why: &str) -> Result<(), SupervisorError
     let now = Time::from(clock::now());
     let mut end = tell::lost(why, now);
     if survivors > 0 {
-        end.message.push_str(&format!(" {survivors} processes could not be killed."));
+        end.message += &format!(" {survivors} processes could not be killed.");
     }
     match record.state() {
         State::Exited { running, exit, .. } => {

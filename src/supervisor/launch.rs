@@ -49,7 +49,7 @@ pub(super) fn launch(record: &mut JobRecord, fifos: Fifos) -> Result<Launched, S
             let errno_name = sys::errno_name(errno);
             let message = format!("could not be started: {what}: {source}");
             let error = LaunchError { stage: stage.to_owned(), errno, errno_name };
-            let end = tell::not_launched(error, message, Time::from(clock::now()));
+            let end = tell::not_launched(error, &message, Time::from(clock::now()));
             return Ok(Launched::Failed(Box::new(end)));
         }
     };

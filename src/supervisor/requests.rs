@@ -62,7 +62,7 @@ impl Attempt {
             }
             KillScope::Leader => 0,
             KillScope::Tree if *signal == signal::KILL => self.kill_tree()?,
-            KillScope::Tree => self.signal_tree(*signal)?,
+            KillScope::Tree => Self::signal_tree(*signal)?,
         };
         if is_alive && reached > 0 {
             self.signals_sent.push(*signal);

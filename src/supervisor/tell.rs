@@ -28,7 +28,7 @@ pub(super) fn cancelled_before_start(request: &StopRequest, time: Time) -> End {
 }
 
 /// The end of a job that could not be started.
-pub(super) fn not_launched(error: LaunchError, message: String, time: Time) -> End {
+pub(super) fn not_launched(error: LaunchError, message: &str, time: Time) -> End {
     let message = format!("The job {message}.");
     End {
         launch_error: Some(error),
@@ -79,13 +79,13 @@ pub(super) fn message(
     }
     if leftovers.killed_holding_output > 0 {
         let count = leftovers.killed_holding_output;
-        text.push_str(&format!("; {count} leftover processes held its output and were killed"));
+        text += &format!("; {count} leftover processes held its output and were killed");
     }
     if leftovers.survivors > 0 {
-        text.push_str(&format!("; {} processes could not be killed", leftovers.survivors));
+        text += &format!("; {} processes could not be killed", leftovers.survivors);
     }
     if let Some(fault) = log_fault {
-        text.push_str(&format!("; output was lost: {fault}"));
+        text += &format!("; output was lost: {fault}");
     }
     text.push('.');
     text

@@ -37,13 +37,12 @@ pub fn random(bytes: &mut [u8]) -> io::Result<()> {
         let rest = &mut bytes[filled..];
         // SAFETY: the pointer and the length describe `rest`, which outlives the call.
         let got = unsafe { nix::libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
-        match usize::try_from(got) {
-            Ok(got) => filled += got,
-            Err(_) => {
-                let error = io::Error::last_os_error();
-                if error.kind() != io::ErrorKind::Interrupted {
-                    return Err(error);
-                }
+        if let Ok(got) = usize::try_from(got) {
+            filled += got;
+        } else {
+            let error = io::Error::last_os_error();
+            if error.kind() != io::ErrorKind::Interrupted {
+                return Err(error);
             }
         }
     }

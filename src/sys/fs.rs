@@ -235,7 +235,7 @@ pub fn open_fifo_both(path: &Path) -> io::Result<OwnedFd> {
 
 /// Moves standard input to a descriptor that programs do not inherit; nothing takes its place.
 pub fn take_stdin() -> io::Result<OwnedFd> {
-    let fd = nix::fcntl::fcntl(std::io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3));
+    let fd = nix::fcntl::fcntl(io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3));
     let taken = owned(fd.map_err(io_error)?)?;
     let null = File::open("/dev/null")?;
     nix::unistd::dup2_stdin(&null).map_err(io_error)?;

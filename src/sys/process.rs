@@ -35,7 +35,7 @@ pub struct Resources {
     pub max_rss_bytes: u64,
 }
 
-/// A handle to one process that stays with it whatever becomes of its number: pidfd_open(2).
+/// A handle to one process that stays with it whatever becomes of its number: `pidfd_open(2)`.
 #[derive(Debug)]
 pub struct PidFd(OwnedFd);
 
@@ -216,7 +216,7 @@ pub fn is_copy_of(pid: i32, original: i32) -> bool {
     };
     let link =
         |path| std::fs::read_link(path).map(|path| path.into_os_string().into_encoded_bytes());
-    same("exe", link) && same("cmdline", |path| std::fs::read(path))
+    same("exe", link) && same("cmdline", std::fs::read)
 }
 
 /// The number of this process.

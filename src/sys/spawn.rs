@@ -1,7 +1,7 @@
 //! Starting a program: clean signals, own session, given descriptors, a precise error.
 //!
 //! The child shares the parent's memory until it has executed the program (`CLONE_VM` and
-//! `CLONE_VFORK`, as posix_spawn does): no page is copied, and the child reports a failed step
+//! `CLONE_VFORK`, as `posix_spawn` does): no page is copied, and the child reports a failed step
 //! by writing it into the parent's memory. Between clone and exec it makes system calls only.
 
 use std::{

@@ -57,7 +57,7 @@ fn kernel_lists_children() -> bool {
     std::path::Path::new(&format!("/proc/{own}/task/{own}/children")).exists()
 }
 
-/// Kernels without CONFIG_PROC_CHILDREN: every process tells its parent.
+/// Kernels without `CONFIG_PROC_CHILDREN`: every process tells its parent.
 fn children_by_scan(parent: i32) -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
     for name in super::dir::names(std::path::Path::new("/proc"))? {

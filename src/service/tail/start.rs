@@ -1,4 +1,4 @@
-//! Where a TailLog stream begins.
+//! Where a `TailLog` stream begins.
 
 use crate::{
     api::{self, tail_log_request::Start as Asked},

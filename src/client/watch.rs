@@ -1,0 +1,70 @@
+//! What happens to jobs as one stream, whatever happens to the connections that bring it.
+
+use tonic::Streaming;
+
+use crate::api::{WatchEventsRequest, WatchEventsResponse, watch_events_response::Kind};
+
+use super::{Backoff, Client, Error, wait::AWAY_MAX};
+
+/// Watches jobs: each event comes once, in order.
+///
+/// After a lost connection it goes on after the last message, for as long as the service is not
+/// away for more than a minute.
+#[derive(Debug)]
+pub struct Watch {
+    client: Client,
+    request: WatchEventsRequest,
+    stream: Option<Streaming<WatchEventsResponse>>,
+    backoff: Backoff,
+}
+
+impl Watch {
+    pub(super) fn new(client: Client, request: WatchEventsRequest) -> Watch {
+        Watch { client, request, stream: None, backoff: Backoff::new(AWAY_MAX) }
+    }
+
+    /// The next event, bookmark or reset. Heartbeats are not told.
+    ///
+    /// The future may be dropped at any time: nothing is lost. An expired token is an error
+    /// unless the request says `ON_EXPIRED_RESNAPSHOT`.
+    pub async fn next(&mut self) -> Result<WatchEventsResponse, Error> {
+        loop {
+            match self.receive().await {
+                Ok(message) => {
+                    self.backoff.reset();
+                    if !message.resume_token.is_empty() {
+                        self.request.resume_token.clone_from(&message.resume_token);
+                    }
+                    if !matches!(message.kind, None | Some(Kind::Heartbeat(_))) {
+                        return Ok(message);
+                    }
+                }
+                Err(error) if error.is_passing() => {
+                    self.stream = None;
+                    self.backoff.pause(error).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Where a new watch goes on after what this one has told; empty before the first message.
+    pub fn resume_token(&self) -> &str {
+        &self.request.resume_token
+    }
+
+    async fn receive(&mut self) -> Result<WatchEventsResponse, Error> {
+        let stream = match &mut self.stream {
+            Some(stream) => stream,
+            closed => {
+                let request = self.request.clone();
+                let opened = self.client.service.clone().watch_events(request).await;
+                closed.insert(super::into_reply(opened)?)
+            }
+        };
+        match stream.message().await? {
+            Some(message) => Ok(message),
+            None => Err(Error::from(tonic::Status::unavailable("the stream was closed"))),
+        }
+    }
+}
