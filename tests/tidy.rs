@@ -28,47 +28,45 @@ const LAYERS: &[Layer] = &[
     ("job", &[]),
     ("store", &["job", "sys"]),
     ("launch_message", &["job"]),
+    // The supervisor's side.
+    ("supervisor", &["store", "job", "sys"]),
+    ("launcher", &["supervisor", "launch_message", "store", "job", "sys"]),
+    // The service's side: it meets the other in the task directory and in `launch_message` alone.
     ("catalog", &["store", "job", "sys"]),
-    ("watcher", &["catalog", "store", "job", "sys"]),
-    ("queue", &["catalog", "store", "job", "sys"]),
-    (
-        "launch",
-        &["catalog", "launch_message", "store", "job", "sys"],
-    ),
-    ("recover", &["catalog", "store", "job", "sys"]),
-    (
-        "service",
-        &[
-            "watcher", "queue", "launch", "recover", "catalog", "store", "job", "sys", "api",
-        ],
-    ),
+    ("launch", &["launch_message", "store", "job", "sys"]),
+    ("queue", &["launch", "catalog", "store", "job", "sys"]),
+    ("watcher", &["queue", "launch", "catalog", "store", "job", "sys"]),
+    ("recover", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
+    ("operations", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
+    ("service", &["operations", "catalog", "store", "job", "sys", "api"]),
     ("client", &["api"]),
     ("config", &["job"]),
     (
         "server",
         &[
-            "config", "service", "watcher", "queue", "launch", "recover", "catalog", "store",
-            "job", "sys", "api",
+            "config",
+            "service",
+            "operations",
+            "recover",
+            "watcher",
+            "queue",
+            "launch",
+            "catalog",
+            "launch_message",
+            "store",
+            "job",
+            "sys",
+            "api",
         ],
     ),
     ("cli", &["server", "config", "client", "api"]),
-    ("supervisor", &["store", "job", "sys"]),
-    (
-        "launcher",
-        &["supervisor", "launch_message", "store", "job", "sys"],
-    ),
+    // Tells the sides apart before anything is set up; runs `supervise` on a given folder.
     ("main", &["cli", "launcher", "supervisor", "store"]),
 ];
 
 /// Modules that also run in a supervisor, which must stay small and without a runtime.
-const WITHOUT_RUNTIME: &[&str] = &[
-    "sys",
-    "job",
-    "launch_message",
-    "store",
-    "supervisor",
-    "launcher",
-];
+const WITHOUT_RUNTIME: &[&str] =
+    &["sys", "job", "launch_message", "store", "supervisor", "launcher"];
 
 /// Crates that bring the runtime or the wire.
 const RUNTIME_CRATES: &[&str] = &["tokio", "tonic", "prost", "hyper", "tower"];
@@ -78,11 +76,7 @@ const SYSTEM_NAMES: &[&str] = &["nix", "libc", "unsafe"];
 
 #[test]
 fn a_module_uses_only_modules_below_it() {
-    tree::report(
-        tree::rust_files(&["src"])
-            .iter()
-            .flat_map(|file| layers::faults(file, LAYERS)),
-    );
+    tree::report(tree::rust_files(&["src"]).iter().flat_map(|file| layers::faults(file, LAYERS)));
 }
 
 #[test]
@@ -94,18 +88,15 @@ fn no_modules_use_each_other_in_a_circle() {
 #[test]
 fn only_sys_makes_system_calls_and_holds_unsafe_code() {
     let files = tree::rust_files(&["src"]);
-    let outside = files
-        .iter()
-        .filter(|file| layers::top_module(&file.path) != "sys");
+    let outside = files.iter().filter(|file| layers::top_module(&file.path) != "sys");
     tree::report(outside.flat_map(|file| shape::names(file, SYSTEM_NAMES, "belongs in src/sys")));
 }
 
 #[test]
 fn what_a_supervisor_runs_names_no_runtime() {
     let files = tree::rust_files(&["src"]);
-    let small = files
-        .iter()
-        .filter(|file| WITHOUT_RUNTIME.contains(&layers::top_module(&file.path)));
+    let small =
+        files.iter().filter(|file| WITHOUT_RUNTIME.contains(&layers::top_module(&file.path)));
     let why = "has no place in what a supervisor runs";
     tree::report(small.flat_map(|file| shape::names(file, RUNTIME_CRATES, why)));
 }
@@ -140,12 +131,6 @@ fn every_dependency_is_explained() {
 #[test]
 fn every_stored_file_is_documented() {
     let fixtures = tree::names_below("tests/data/v1");
-    assert!(
-        !fixtures.is_empty(),
-        "no fixtures of the first storage format in tests/data/v1"
-    );
-    tree::report(docs::storage_faults(
-        &fixtures,
-        &tree::read("docs/STORAGE.md"),
-    ));
+    assert!(!fixtures.is_empty(), "no fixtures of the first storage format in tests/data/v1");
+    tree::report(docs::storage_faults(&fixtures, &tree::read("docs/STORAGE.md")));
 }

@@ -10,18 +10,12 @@ const LEFT_OUT: &str = "## Left out";
 /// A line of `document` about a dependency begins with "- `name`".
 pub(crate) fn dependency_faults(manifest: &str, document: &str) -> Vec<String> {
     let used = dependencies(manifest);
-    let lines = (1..)
-        .zip(document.lines())
-        .take_while(|(_, line)| !line.starts_with(LEFT_OUT));
+    let lines = (1..).zip(document.lines()).take_while(|(_, line)| !line.starts_with(LEFT_OUT));
     let explained: Vec<(usize, &str)> = lines
         .filter_map(|(number, line)| Some((number, line.strip_prefix("- `")?.split('`').next()?)))
         .collect();
-    let missing = used
-        .iter()
-        .filter(|(_, name)| !explained.iter().any(|(_, told)| told == name));
-    let stale = explained
-        .iter()
-        .filter(|(_, told)| !used.iter().any(|(_, name)| name == told));
+    let missing = used.iter().filter(|(_, name)| !explained.iter().any(|(_, told)| told == name));
+    let stale = explained.iter().filter(|(_, told)| !used.iter().any(|(_, name)| name == told));
     missing
         .map(|(number, name)| {
             format!("Cargo.toml:{number}: `{name}` has no line in docs/DEPENDENCIES.md")
@@ -37,12 +31,7 @@ pub(crate) fn storage_faults(fixtures: &[String], document: &str) -> Vec<String>
     let is_named = |path: &&String| !document.contains(&documented_name(path));
     let unnamed = fixtures.iter().filter(is_named);
     unnamed
-        .map(|path| {
-            format!(
-                "{path}: docs/STORAGE.md does not say `{}`",
-                documented_name(path)
-            )
-        })
+        .map(|path| format!("{path}: docs/STORAGE.md does not say `{}`", documented_name(path)))
         .collect()
 }
 
@@ -76,11 +65,7 @@ fn documented_name(path: &str) -> String {
     let mut parts = path.rsplit('/');
     let name = parts.next().unwrap_or(path);
     let is_id = name.len() == 26 && name.chars().all(|letter| letter.is_ascii_alphanumeric());
-    if is_id {
-        format!("{}/<id>", parts.next().unwrap_or(""))
-    } else {
-        name.to_owned()
-    }
+    if is_id { format!("{}/<id>", parts.next().unwrap_or("")) } else { name.to_owned() }
 }
 
 #[test]

@@ -20,14 +20,9 @@ pub(crate) fn faults(file: &SourceFile, layers: &[Layer]) -> Vec<String> {
         return Vec::new();
     }
     let Some((_, allowed)) = layers.iter().find(|(module, _)| *module == user) else {
-        return vec![file.fault(
-            1,
-            format_args!("module `{user}` is not in the table of layers"),
-        )];
+        return vec![file.fault(1, format_args!("module `{user}` is not in the table of layers"))];
     };
-    let forbidden = uses(file)
-        .into_iter()
-        .filter(|(used, _)| !allowed.contains(&used.as_str()));
+    let forbidden = uses(file).into_iter().filter(|(used, _)| !allowed.contains(&used.as_str()));
     forbidden
         .map(|(used, line)| file.fault(line, format_args!("`{user}` may not use `{used}`")))
         .collect()
@@ -52,10 +47,7 @@ pub(crate) fn circle(files: &[SourceFile]) -> Option<String> {
     let mut graph: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for file in files {
         let used = uses(file).into_iter().map(|(used, _)| used);
-        graph
-            .entry(top_module(&file.path).to_owned())
-            .or_default()
-            .extend(used);
+        graph.entry(top_module(&file.path).to_owned()).or_default().extend(used);
     }
     // What uses nothing that is left is in no circle; whatever then remains is, or leads to one.
     while let Some(done) = graph
@@ -69,15 +61,10 @@ pub(crate) fn circle(files: &[SourceFile]) -> Option<String> {
     let mut path: Vec<&str> = Vec::new();
     while !path.contains(&module.as_str()) {
         path.push(module);
-        module = graph[module]
-            .iter()
-            .find(|used| graph.contains_key(*used))?;
+        module = graph[module].iter().find(|used| graph.contains_key(*used))?;
     }
     path.push(module);
-    Some(format!(
-        "modules use each other in a circle: {}",
-        path.join(" → ")
-    ))
+    Some(format!("modules use each other in a circle: {}", path.join(" → ")))
 }
 
 /// The top module that a file of `src` belongs to: `store` for `src/store/layout.rs`.
@@ -91,11 +78,7 @@ pub(crate) fn top_module(path: &str) -> &str {
 fn uses(file: &SourceFile) -> BTreeSet<(String, usize)> {
     let tokens = tokens(&file.text);
     let own = module_path(&file.path);
-    let mut reader = Reader {
-        tokens: &tokens,
-        library: own == ["main"],
-        found: BTreeSet::new(),
-    };
+    let mut reader = Reader { tokens: &tokens, library: own == ["main"], found: BTreeSet::new() };
     // Modules written inside the file, each with the depth of braces at which it ends.
     let mut inline: Vec<(String, usize)> = Vec::new();
     let mut depth = 0_usize;
@@ -118,9 +101,7 @@ fn uses(file: &SourceFile) -> BTreeSet<(String, usize)> {
             _ => {}
         }
     }
-    reader
-        .found
-        .retain(|(used, _)| used != top_module(&file.path));
+    reader.found.retain(|(used, _)| used != top_module(&file.path));
     reader.found
 }
 
@@ -128,9 +109,7 @@ fn uses(file: &SourceFile) -> BTreeSet<(String, usize)> {
 fn module_path(path: &str) -> Vec<String> {
     let inside = path.strip_prefix("src/").unwrap_or(path);
     let inside = inside.strip_suffix(".rs").unwrap_or(inside);
-    let parts = inside
-        .split('/')
-        .filter(|part| !matches!(*part, "mod" | "lib"));
+    let parts = inside.split('/').filter(|part| !matches!(*part, "mod" | "lib"));
     parts.map(str::to_owned).collect()
 }
 
@@ -198,57 +177,30 @@ fn a_use_outside_the_table_is_reported_with_its_line() {
     let found = faults(&SourceFile::new("src/store/mod.rs", text), layers);
     assert_eq!(found, ["src/store/mod.rs:4: `store` may not use `service`"]);
     let found = faults(&SourceFile::new("src/helper.rs", "//! x\n"), layers);
-    assert_eq!(
-        found,
-        ["src/helper.rs:1: module `helper` is not in the table of layers"]
-    );
+    assert_eq!(found, ["src/helper.rs:1: module `helper` is not in the table of layers"]);
 }
 
 #[test]
 fn paths_are_found_in_every_form() {
     let used = |path: &str, text: &str| -> Vec<String> {
-        uses(&SourceFile::new(path, text))
-            .into_iter()
-            .map(|(used, _)| used)
-            .collect()
+        uses(&SourceFile::new(path, text)).into_iter().map(|(used, _)| used).collect()
     };
     assert_eq!(used("src/store/log.rs", "use super::super::sys;"), ["sys"]);
     assert_eq!(used("src/store/log.rs", "use super::layout;"), [""; 0]);
+    assert_eq!(used("src/store/mod.rs", "use super::{job, sys::fs};"), ["job", "sys"]);
     assert_eq!(
-        used("src/store/mod.rs", "use super::{job, sys::fs};"),
-        ["job", "sys"]
-    );
-    assert_eq!(
-        used(
-            "src/store/mod.rs",
-            "mod tests { use super::*; use super::super::job; }"
-        ),
+        used("src/store/mod.rs", "mod tests { use super::*; use super::super::job; }"),
         ["job"]
     );
     assert_eq!(
-        used(
-            "src/cli.rs",
-            "fn f(a: Vec<crate::job::Id>) { crate::sys::now() }"
-        ),
+        used("src/cli.rs", "fn f(a: Vec<crate::job::Id>) { crate::sys::now() }"),
         ["job", "sys"]
     );
+    assert_eq!(used("src/cli.rs", "pub(crate) fn f() {} // crate::job\n"), [""; 0]);
+    assert_eq!(used("src/cli.rs", "pub(in crate::store) fn f() {}"), ["store"]);
+    assert_eq!(used("src/main.rs", "fn main() { jobwarden::cli::run() }"), ["cli"]);
     assert_eq!(
-        used("src/cli.rs", "pub(crate) fn f() {} // crate::job\n"),
-        [""; 0]
-    );
-    assert_eq!(
-        used("src/cli.rs", "pub(in crate::store) fn f() {}"),
-        ["store"]
-    );
-    assert_eq!(
-        used("src/main.rs", "fn main() { jobwarden::cli::run() }"),
-        ["cli"]
-    );
-    assert_eq!(
-        used(
-            "src/a/b.rs",
-            "use crate::{c::{D, E}, f::*, g}; let h = crate::i::<J>;"
-        ),
+        used("src/a/b.rs", "use crate::{c::{D, E}, f::*, g}; let h = crate::i::<J>;"),
         ["c", "f", "g", "i"]
     );
 }

@@ -6,14 +6,7 @@
 use crate::tree::SourceFile;
 
 /// Statements that are no elements of the interface.
-const PLAIN: &[&str] = &[
-    "syntax",
-    "package",
-    "import",
-    "option",
-    "reserved",
-    "extensions",
-];
+const PLAIN: &[&str] = &["syntax", "package", "import", "option", "reserved", "extensions"];
 
 /// The elements of `file` without a comment, or with one that does not end a sentence.
 pub(crate) fn faults(file: &SourceFile) -> Vec<String> {
@@ -54,13 +47,7 @@ fn element(code: &str) -> Option<&str> {
     let head = match first {
         "message" | "enum" | "service" | "oneof" | "rpc" => rest,
         // A field or a value: what stands before the number.
-        _ => code
-            .split('=')
-            .next()
-            .unwrap_or(code)
-            .trim_end()
-            .rsplit(' ')
-            .next()?,
+        _ => code.split('=').next().unwrap_or(code).trim_end().rsplit(' ').next()?,
     };
     head.split([' ', '(', '{', '=']).next()
 }

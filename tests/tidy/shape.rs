@@ -13,17 +13,11 @@ pub(crate) fn file_faults(file: &SourceFile) -> Vec<String> {
     let mut faults = Vec::new();
     let lines = file.text.lines().count();
     if lines >= LINES_TOO_MANY {
-        faults.push(file.fault(
-            lines,
-            format_args!("{lines} lines; under {LINES_TOO_MANY} is the rule"),
-        ));
+        faults.push(
+            file.fault(lines, format_args!("{lines} lines; under {LINES_TOO_MANY} is the rule")),
+        );
     }
-    if !file
-        .text
-        .lines()
-        .next()
-        .is_some_and(|line| line.starts_with("//! "))
-    {
+    if !file.text.lines().next().is_some_and(|line| line.starts_with("//! ")) {
         faults.push(file.fault(1, "the first line is not `//! ` and what the file is for"));
     }
     faults
@@ -37,12 +31,8 @@ pub(crate) fn names(file: &SourceFile, names: &[&str], why: &str) -> Vec<String>
             None => false,
         })
     };
-    let found = tokens(&file.text)
-        .into_iter()
-        .filter(|token| is_named(&token.text));
-    found
-        .map(|token| file.fault(token.line, format_args!("`{}` {why}", token.text)))
-        .collect()
+    let found = tokens(&file.text).into_iter().filter(|token| is_named(&token.text));
+    found.map(|token| file.fault(token.line, format_args!("`{}` {why}", token.text))).collect()
 }
 
 /// Every macro for work still to be done, and every test that is switched off.
@@ -69,37 +59,17 @@ fn a_long_file_and_one_without_a_header_are_reported() {
         file_faults(&SourceFile::new("a.rs", &long)),
         ["a.rs:400: 400 lines; under 400 is the rule"]
     );
-    assert_eq!(
-        file_faults(&SourceFile::new("a.rs", "use std::fs;\n")).len(),
-        1
-    );
-    assert_eq!(
-        file_faults(&SourceFile::new("a.rs", "//! Fine.\n")),
-        [""; 0]
-    );
+    assert_eq!(file_faults(&SourceFile::new("a.rs", "use std::fs;\n")).len(), 1);
+    assert_eq!(file_faults(&SourceFile::new("a.rs", "//! Fine.\n")), [""; 0]);
 }
 
 #[test]
 fn a_forbidden_name_is_reported_and_its_likeness_is_not() {
     let text = "use nix::fcntl;\n\n#![deny(unsafe_code)] // unsafe\nuse tokio_stream::wrappers;\n";
     let file = SourceFile::new("a.rs", text);
-    assert_eq!(
-        names(&file, &["nix", "libc", "unsafe"], "is out"),
-        ["a.rs:1: `nix` is out"]
-    );
-    assert_eq!(
-        names(&file, &["tokio"], "is out"),
-        ["a.rs:4: `tokio_stream` is out"]
-    );
-    assert_eq!(
-        names(
-            &SourceFile::new("a.rs", "unsafe { f() }"),
-            &["unsafe"],
-            "is out"
-        )
-        .len(),
-        1
-    );
+    assert_eq!(names(&file, &["nix", "libc", "unsafe"], "is out"), ["a.rs:1: `nix` is out"]);
+    assert_eq!(names(&file, &["tokio"], "is out"), ["a.rs:4: `tokio_stream` is out"]);
+    assert_eq!(names(&SourceFile::new("a.rs", "unsafe { f() }"), &["unsafe"], "is out").len(), 1);
 }
 
 #[test]
@@ -109,9 +79,6 @@ fn unfinished_work_is_reported() {
     let file = SourceFile::new("a.rs", text);
     assert_eq!(
         unfinished(&file),
-        [
-            "a.rs:1: `todo!` is left",
-            "a.rs:2: a test is switched off by `#[ignore]`"
-        ]
+        ["a.rs:1: `todo!` is left", "a.rs:2: a test is switched off by `#[ignore]`"]
     );
 }

@@ -11,11 +11,7 @@ pub(crate) struct Token {
 
 /// The tokens of `text`, in order. Text that does not compile gives some tokens, never a panic.
 pub(crate) fn tokens(text: &str) -> Vec<Token> {
-    let mut scanner = Scanner {
-        chars: text.chars().collect(),
-        at: 0,
-        line: 1,
-    };
+    let mut scanner = Scanner { chars: text.chars().collect(), at: 0, line: 1 };
     let mut found = Vec::new();
     while let Some(token) = scanner.next_token() {
         found.push(token);
@@ -41,10 +37,7 @@ impl Scanner {
                 ('\'', _) => self.skip_quote(),
                 (':', Some(':')) => {
                     self.step(2);
-                    return Some(Token {
-                        text: "::".to_owned(),
-                        line,
-                    });
+                    return Some(Token { text: "::".to_owned(), line });
                 }
                 _ if is_in_name(first) => {
                     if let Some(text) = self.name_or_literal() {
@@ -54,10 +47,7 @@ impl Scanner {
                 _ => {
                     self.step(1);
                     if !first.is_whitespace() {
-                        return Some(Token {
-                            text: first.to_string(),
-                            line,
-                        });
+                        return Some(Token { text: first.to_string(), line });
                     }
                 }
             }
@@ -70,10 +60,7 @@ impl Scanner {
         let from = self.at;
         self.skip_while(is_in_name);
         let name: String = self.chars[from..self.at].iter().collect();
-        let hashes = self.chars[self.at..]
-            .iter()
-            .take_while(|next| **next == '#')
-            .count();
+        let hashes = self.chars[self.at..].iter().take_while(|next| **next == '#').count();
         let opens = self.peek(hashes) == Some('"');
         match name.as_str() {
             "r" | "br" | "cr" if opens => {
@@ -182,22 +169,13 @@ fn comments_and_literals_are_no_names() {
 let d = '"'; let e: &'static str = "libc"; let f = '\''; let g = b'\\'; call(r#type);
 "##;
     let names: Vec<String> = tokens(text).into_iter().map(|token| token.text).collect();
-    let names: Vec<&str> = names
-        .iter()
-        .map(String::as_str)
-        .filter(|name| name.len() > 1 && *name != "let")
-        .collect();
+    let names: Vec<&str> =
+        names.iter().map(String::as_str).filter(|name| name.len() > 1 && *name != "let").collect();
     assert_eq!(names, ["static", "str", "call", "type"]);
 }
 
 #[test]
 fn a_token_knows_its_line() {
     let last = tokens("a\n/* \n */ \"\n\"\n b").pop();
-    assert_eq!(
-        last,
-        Some(Token {
-            text: "b".to_owned(),
-            line: 5
-        })
-    );
+    assert_eq!(last, Some(Token { text: "b".to_owned(), line: 5 }));
 }

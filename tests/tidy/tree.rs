@@ -16,10 +16,7 @@ pub(crate) struct SourceFile {
 impl SourceFile {
     /// Makes up a file, to check the checks.
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        Self {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        Self { path: path.to_owned(), text: text.to_owned() }
     }
 
     /// Says what is wrong in which line of this file, counted from 1.
@@ -31,36 +28,19 @@ impl SourceFile {
 /// Fails the test with every fault, one a line.
 pub(crate) fn report(faults: impl IntoIterator<Item = String>) {
     let faults: Vec<String> = faults.into_iter().collect();
-    assert!(
-        faults.is_empty(),
-        "{} fault(s):\n{}",
-        faults.len(),
-        faults.join("\n")
-    );
+    assert!(faults.is_empty(), "{} fault(s):\n{}", faults.len(), faults.join("\n"));
 }
 
 /// The Rust files at or below each of `starts` that exists, in a fixed order.
 pub(crate) fn rust_files(starts: &[&str]) -> Vec<SourceFile> {
-    starts
-        .iter()
-        .flat_map(|start| files_with_extension(start, "rs"))
-        .collect()
+    starts.iter().flat_map(|start| files_with_extension(start, "rs")).collect()
 }
 
 /// The files at or below `start` whose name ends in `extension`, in a fixed order.
 pub(crate) fn files_with_extension(start: &str, extension: &str) -> Vec<SourceFile> {
-    let wanted = |name: &String| {
-        Path::new(name)
-            .extension()
-            .is_some_and(|end| end == extension)
-    };
+    let wanted = |name: &String| Path::new(name).extension().is_some_and(|end| end == extension);
     let names = names_below(start).into_iter().filter(wanted);
-    names
-        .map(|path| SourceFile {
-            text: read(&path),
-            path,
-        })
-        .collect()
+    names.map(|path| SourceFile { text: read(&path), path }).collect()
 }
 
 /// The paths of all files at or below `start`, from the top of the project, sorted.
