@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# Drives the real program from a generated Python client and from grpcurl.
+#
+# usage: tests/interop/run.sh
+#
+# Takes JOBWARDEN_BIN (default: a debug build of this tree) and JOBWARDEN_VENV (default: a Python
+# environment made for this run). Everything it makes is in one temporary folder.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+venv=${JOBWARDEN_VENV:-$folder/venv}
+.ci/venv "$venv"
+if [[ -z ${JOBWARDEN_BIN:-} ]]; then
+  cargo build --locked
+  JOBWARDEN_BIN=${CARGO_TARGET_DIR:-target}/debug/jobwarden
+fi
+
+mkdir "$folder/stubs"
+"$venv/bin/python" -m grpc_tools.protoc --proto_path=proto \
+  --python_out="$folder/stubs" --grpc_python_out="$folder/stubs" proto/jobwarden/v1/*.proto
+
+export PYTHONPATH=$folder/stubs PYTHONDONTWRITEBYTECODE=1
+"$venv/bin/python" -u tests/interop/interop.py "$(realpath "$JOBWARDEN_BIN")" "$folder"
+"$venv/bin/python" -u tests/interop/grpcurl.py "$(realpath "$JOBWARDEN_BIN")" "$folder" "$venv/bin"
