@@ -15,6 +15,7 @@ mod record;
 mod requests;
 mod requests_record;
 mod slots;
+mod span_text;
 mod spec_record;
 mod submit;
 mod sync;

@@ -8,7 +8,7 @@ use crate::job::{Actor, KillRecord, StopRequest, Time};
 
 use super::{
     record::{Record, RecordError, wrong},
-    slots, spec_record,
+    slots, span_text,
 };
 
 /// Answered signals that are kept.
@@ -75,7 +75,7 @@ pub(super) fn stop_request_bytes(request: &StopRequest) -> Vec<u8> {
     let mut value =
         json!({"time": time.to_string(), "reason": reason, "actor": actor_value(actor)});
     if let Some(grace) = grace_period {
-        value["grace_period"] = json!(spec_record::seconds(*grace));
+        value["grace_period"] = json!(span_text::seconds(*grace));
     }
     bytes(&value)
 }
@@ -88,7 +88,7 @@ pub(super) fn stop_request(bytes: &[u8], dropped: Time) -> StopRequest {
         time: record.time("time").unwrap_or(dropped),
         reason: record.text_if_any("reason").unwrap_or_default().to_owned(),
         actor: actor(record),
-        grace_period: spec_record::span("grace_period", record.text_if_any("grace_period"))
+        grace_period: span_text::span("grace_period", record.text_if_any("grace_period"))
             .unwrap_or_default(),
     }
 }
@@ -110,13 +110,13 @@ pub(super) fn labels(bytes: &[u8]) -> Result<(BTreeMap<String, String>, u64), Re
 }
 
 pub(super) fn timeout_bytes(number: u64, timeout: Option<Duration>) -> Vec<u8> {
-    bytes(&json!({"number": number, "timeout": timeout.map(spec_record::seconds)}))
+    bytes(&json!({"number": number, "timeout": timeout.map(span_text::seconds)}))
 }
 
 pub(super) fn timeout(bytes: &[u8]) -> Result<(u64, Option<Duration>), RecordError> {
     let members = object(bytes)?;
     let record = Record(&members);
-    let timeout = spec_record::span("timeout", record.text_if_any("timeout"))?;
+    let timeout = span_text::span("timeout", record.text_if_any("timeout"))?;
     Ok((record.number("number")?, timeout))
 }
 

@@ -4,15 +4,18 @@
 //! (`"1.5s"`), enums have their proto names. A dropped folder may hold the whole record or the
 //! spec alone, in `snake_case` or camelCase.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, Span, Spec};
+use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, Spec};
 
-use super::record::{RecordError, wrong};
+use super::{
+    record::{RecordError, wrong},
+    span_text::{bad_span, parse_span, seconds, span},
+};
 
 /// The version of the format of a job's folder.
 pub(super) const FORMAT_VERSION: u32 = 1;
@@ -321,131 +324,5 @@ fn durability(name: &str) -> Result<Durability, RecordError> {
     }
 }
 
-/// A duration as seconds with up to nine decimals and an `s`.
-pub(super) fn seconds(span: Duration) -> String {
-    let text = format!("{}.{:09}", span.as_secs(), span.subsec_nanos());
-    format!("{}s", text.trim_end_matches('0').trim_end_matches('.'))
-}
-
-fn bad_span(member: &str) -> RecordError {
-    wrong(member, "is not a duration like \"1.5s\"")
-}
-
-pub(super) fn span(member: &str, text: Option<&str>) -> Result<Option<Duration>, RecordError> {
-    let Some(text) = text else { return Ok(None) };
-    let span = parse_span(text).ok_or_else(|| bad_span(member))?;
-    let seconds = u64::try_from(span.seconds).map_err(|_| bad_span(member))?;
-    let nanos = u32::try_from(span.nanos).map_err(|_| bad_span(member))?;
-    Ok(Some(Duration::new(seconds, nanos)))
-}
-
-fn parse_span(text: &str) -> Option<Span> {
-    let number = text.strip_suffix('s')?;
-    let (sign, number) = match number.strip_prefix('-') {
-        Some(number) => (-1_i32, number),
-        None => (1, number),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    let is_digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-    if whole.is_empty() || !is_digits(whole) || !is_digits(fraction) || fraction.len() > 9 {
-        return None;
-    }
-    let nanos: i32 = format!("{fraction:0<9}").parse().ok()?;
-    Some(Span { seconds: i64::from(sign) * whole.parse::<i64>().ok()?, nanos: nanos * sign })
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::job::Time;
-
-    fn accepted(spec: Spec) -> Accepted {
-        Accepted {
-            id: "01kb0000000000000000000000".parse().unwrap(),
-            create_time: Time::from_nanos(1_790_000_000_123_456_789),
-            owner: "uid:0".to_owned(),
-            request_id: Some("request-1".to_owned()),
-            digest: "00ff".to_owned(),
-            spec,
-            working_dir: "/tmp".to_owned(),
-            timeout: Some(Duration::from_millis(1_500)),
-            durability: Durability::Process,
-        }
-    }
-
-    fn rich() -> Spec {
-        let second = Some(Duration::from_secs(1));
-        Spec {
-            command: Command::Argv(vec!["printf".to_owned(), "\u{7f}é".to_owned()]),
-            working_dir: Some("/tmp".to_owned()),
-            env: BTreeMap::from([("A".to_owned(), "b".to_owned())]),
-            secret_keys: vec!["TOKEN".to_owned()],
-            env_inheritance: EnvInheritance::All,
-            env_files: vec!["/etc/environment".to_owned()],
-            stdin_bytes: 7,
-            timeout: second,
-            idle_timeout: second,
-            queue_timeout: second,
-            stop_signal: Some(2),
-            stop_grace_period: Some(Duration::ZERO),
-            drain_timeout: Some(Duration::from_nanos(1)),
-            merge_output: true,
-            labels: BTreeMap::from([("team".to_owned(), String::new())]),
-            display_name: "a name".to_owned(),
-            priority: -3,
-            ttl_after_end: second,
-        }
-    }
-
-    #[test]
-    fn what_was_accepted_survives_its_file() {
-        for spec in [
-            rich(),
-            draft(SpecMembers { shell: "true".to_owned(), ..SpecMembers::default() })
-                .map(|draft| Spec { command: Command::Shell(draft.shell), ..rich() })
-                .unwrap(),
-        ] {
-            let accepted = accepted(spec);
-            assert_eq!(decode(&encode(&accepted)).unwrap(), accepted);
-        }
-    }
-
-    #[test]
-    fn a_newer_version_is_refused_by_its_number() {
-        let mut value: Value = serde_json::from_slice(&encode(&accepted(rich()))).unwrap();
-        value["version"] = Value::from(2);
-        let error = decode(value.to_string().as_bytes()).unwrap_err();
-        assert_eq!(error.member, "version");
-        assert!(error.why.contains('2'));
-    }
-
-    #[test]
-    fn a_dropped_spec_may_stand_alone_or_in_a_record_in_either_case() {
-        for text in [
-            r#"{"argv": ["true"], "idle_timeout": "2s"}"#,
-            r#"{"argv": ["true"], "idleTimeout": "2s"}"#,
-            r#"{"version": 1, "job_id": "x", "spec": {"argv": ["true"], "idle_timeout": "2s"}}"#,
-        ] {
-            let draft = decode_dropped(text.as_bytes()).unwrap();
-            assert_eq!(draft.argv, ["true"]);
-            assert_eq!(draft.idle_timeout, Some(Span { seconds: 2, nanos: 0 }));
-        }
-    }
-
-    #[test]
-    fn a_dropped_spec_with_an_unknown_member_is_refused() {
-        assert!(decode_dropped(br#"{"argv": ["true"], "arg": 1}"#).is_err());
-        let draft = decode_dropped(br#"{"argv": ["true"], "limits": {"nice": 1}}"#).unwrap();
-        assert_eq!(draft.unsupported, ["limits"]);
-    }
-
-    #[test]
-    fn durations_are_told_as_the_proto_json_mapping_tells_them() {
-        assert_eq!(seconds(Duration::from_millis(1_500)), "1.5s");
-        assert_eq!(seconds(Duration::ZERO), "0s");
-        assert_eq!(parse_span("-0.5s"), Some(Span { seconds: 0, nanos: -500_000_000 }));
-        for text in ["1", "s", "1.s1", "1.0000000000s", "--1s", "+1s"] {
-            assert_eq!(parse_span(text), None, "{text}");
-        }
-    }
-}
+mod tests;

@@ -1,0 +1,154 @@
+//! The parts of the service: made, given their threads, told to stop.
+
+use std::{
+    sync::{Arc, OnceLock},
+    thread,
+};
+
+use super::{ServeError, system};
+use crate::{
+    catalog::Catalog,
+    config::{CgroupUse, Config},
+    job::State,
+    launch::Launch,
+    launch_message::Notice,
+    operations::{Defaults, Operations},
+    queue::Queue,
+    service::Follow,
+    store::Store,
+    watcher::Watcher,
+};
+
+/// The parts that live as long as the service.
+pub(super) struct Parts {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) launch: Arc<Launch>,
+    pub(super) watcher: Arc<Watcher>,
+    pub(super) follow: Arc<Follow>,
+    pub(super) operations: Arc<Operations>,
+}
+
+/// Makes the parts; nothing runs yet but the launcher.
+pub(super) fn assemble(config: &Config, store: &Arc<Store>) -> Result<Parts, ServeError> {
+    let catalog = Arc::new(Catalog::new(Arc::clone(store), config.retention)?);
+    let launch = Launch::start(&config.root, config.cgroup == CgroupUse::Auto)
+        .map_err(system("start the launcher"))?;
+    let launch = Arc::new(launch);
+    let (running_max, queued_max) =
+        (config.max_running_jobs as usize, config.max_queued_jobs as usize);
+    let queue =
+        Arc::new(Queue::new(Arc::clone(&catalog), Arc::clone(&launch), running_max, queued_max));
+    // The inbox needs the operations, which need the watcher that looks at the inbox.
+    let operations: Arc<OnceLock<Arc<Operations>>> = Arc::default();
+    let on_inbox = {
+        let operations = Arc::clone(&operations);
+        Box::new(move || {
+            if let Some(operations) = operations.get() {
+                operations.take_inbox();
+            }
+        })
+    };
+    let watcher = Arc::new(Watcher::new(
+        Arc::clone(&catalog),
+        Arc::clone(&queue),
+        Arc::clone(&launch),
+        on_inbox,
+    ));
+    let defaults = Defaults {
+        working_dir: config.default_working_dir.clone(),
+        timeout: config.default_timeout,
+        durability: config.durability,
+        stdin_bytes_max: config.max_stdin_bytes,
+    };
+    let made =
+        Operations::new(Arc::clone(&catalog), Arc::clone(&queue), Arc::clone(&watcher), defaults);
+    let made = Arc::new(made);
+    // Set once, right here.
+    let _ = operations.set(Arc::clone(&made));
+    let follow = Arc::new(Follow::new());
+    Ok(Parts { catalog, queue, launch, watcher, follow, operations: made })
+}
+
+/// Gives each part that waits for the kernel its thread.
+pub(super) fn start_threads(parts: &Parts) -> Result<(), ServeError> {
+    let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(work);
+        thread.map(drop).map_err(system("start a thread"))
+    };
+    let queue = Arc::clone(&parts.queue);
+    start("queue", Box::new(move || queue.run()))?;
+    let watcher = Arc::clone(&parts.watcher);
+    start("watcher", Box::new(move || watcher.run()))?;
+    let follow = Arc::clone(&parts.follow);
+    start("follow", Box::new(move || follow.run()))?;
+    let (launch, watcher, queue) =
+        (Arc::clone(&parts.launch), Arc::clone(&parts.watcher), Arc::clone(&parts.queue));
+    start(
+        "launch",
+        Box::new(move || {
+            let on_notice = |notice| take_notice(&watcher, &queue, notice);
+            // Requests may have gone with the old launcher: what was to start is still queued.
+            let on_restart = || requeue_unstarted(&watcher, &queue);
+            launch.run(on_notice, on_restart);
+        }),
+    )?;
+    let catalog = Arc::clone(&parts.catalog);
+    start("loader", Box::new(move || load_days(&catalog)))
+}
+
+/// Lets the threads end. They are not waited for: each may sleep for up to a second, and none
+/// holds anything that the end of the process could damage.
+pub(super) fn stop_threads(parts: &Parts) {
+    parts.queue.stop();
+    parts.watcher.stop();
+    parts.follow.stop();
+    parts.launch.stop();
+    parts.catalog.stop_loading();
+}
+
+/// Looks at the job that a notice of the launcher is about.
+fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
+    match notice {
+        Notice::Gone(id) => {
+            // Its supervisor may have found the lock taken for a moment: then it starts again.
+            if let Ok(job) = watcher.look(id)
+                && job.state == State::Queued
+                && queue.is_running(id)
+            {
+                queue.refused(&job);
+            }
+        }
+        Notice::Refused(id, errno) => {
+            tracing::warn!(job = %id, errno, "a start was refused; it is tried again");
+            if let Ok(job) = watcher.look(id)
+                && job.state == State::Queued
+            {
+                queue.refused(&job);
+            }
+        }
+    }
+}
+
+fn requeue_unstarted(watcher: &Watcher, queue: &Queue) {
+    for id in queue.running_ids() {
+        if let Ok(job) = watcher.look(id)
+            && job.state == State::Queued
+        {
+            queue.refused(&job);
+        }
+    }
+}
+
+fn load_days(catalog: &Catalog) {
+    loop {
+        match catalog.load_next_day() {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => {
+                tracing::warn!(%error, "older jobs cannot be read; List tries again");
+                return;
+            }
+        }
+    }
+}
