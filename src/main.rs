@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use jobwarden::{launcher, store::JobDir, supervisor};
+use jobwarden::{launcher, store::JobDir, supervisor, sys};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -28,8 +28,9 @@ fn main() -> ExitCode {
 
 /// Supervises one job as a process of its own: what an engine starts on another machine.
 fn supervise(dir: JobDir) -> Result<(), supervisor::SupervisorError> {
+    sys::signal::set_all_to_default();
     let fifos = supervisor::Fifos::open(&dir).map_err(|source| {
         supervisor::SupervisorError::System { action: "make the FIFOs", source }
     })?;
-    supervisor::supervise(dir, fifos, None)
+    supervisor::supervise(dir, fifos, None).map(drop)
 }

@@ -201,7 +201,6 @@ impl Catalog {
             if fs::size(&dir.lock_path()).is_ok_and(|size| size > 0) {
                 return Ok(job);
             }
-            lock(&self.recent).remove(id);
         }
         let job = Arc::new(dir.read()?);
         if job.state.is_ended() {
@@ -305,20 +304,32 @@ impl Catalog {
         job
     }
 
-    /// Takes out a job whose folder is gone, and tells all who wait for it.
-    pub fn forget(&self, id: JobId) {
+    /// Makes sure that the index has a job that was read from the store, so that its removal is
+    /// told like any other.
+    pub fn note_read(&self, job: &Job) {
+        let is_known =
+            self.entries.read().unwrap_or_else(PoisonError::into_inner).contains_key(&job.id());
+        if !is_known {
+            self.note(job);
+        }
+    }
+
+    /// Takes out a job whose folder is gone, and tells all who wait for it, once.
+    ///
+    /// `known` is the job as the caller knows it; it is needed only for one that ended long ago.
+    pub fn forget(&self, id: JobId, known: Option<Arc<Job>>) {
         let active = self.write_active().remove(&id);
         let known = match &active {
             Some(active) => match active.seen.send_replace(Seen::Deleted) {
                 Seen::Job(job) => Some(job),
                 Seen::Deleted => None,
             },
-            None => lock(&self.recent).get(id),
+            None => lock(&self.recent).get(id).or(known),
         };
         lock(&self.recent).remove(id);
         lock(&self.unreadable).remove(&id);
-        self.write_entries().remove(&id);
-        if let Some(job) = known {
+        let was_there = self.write_entries().remove(&id).is_some();
+        if let Some(job) = known.filter(|_| was_there) {
             let (now, kind) = (Time::from(clock::now()), job.state.kind());
             self.events.append(EventKind::Deleted, now, Some(kind), job);
         }

@@ -7,7 +7,7 @@ use std::{os::fd::AsFd as _, time::Duration};
 
 use crate::{
     job::{End, Event, ExitStatus, StopCause, Time, Usage, judge},
-    store::{JobRecord, Stream},
+    store::{JobRecord, Stream, TimeoutRequest},
     sys::{
         cgroup::Group,
         clock::{self, Timer},
@@ -72,16 +72,19 @@ impl Attempt {
         record: JobRecord,
         live: Live,
         signals: Signals,
+        queued_change: Option<TimeoutRequest>,
     ) -> Result<Self, SupervisorError> {
         let Live { child, capture, group } = live;
         let timer = Timer::new().map_err(system("make a timer"))?;
         let now = clock::since_boot();
-        let mut attempt = Self {
-            timeout: record.accepted().timeout,
+        let unchanged = (0, record.accepted().timeout);
+        let (timeout_change, timeout) = queued_change.unwrap_or(unchanged);
+        Ok(Self {
+            timeout,
+            timeout_change,
             record,
             child,
             signals_sent: Vec::new(),
-            timeout_change: 0,
             stop: None,
             exit: None,
             capture,
@@ -92,9 +95,7 @@ impl Attempt {
             started: now,
             next_look: now + LOOK_EVERY,
             leftovers: Leftovers::default(),
-        };
-        attempt.take_queued_timeout_change()?;
-        Ok(attempt)
+        })
     }
 
     /// Gives back the record, to write the end into.
@@ -284,7 +285,7 @@ impl Attempt {
         if !is_drained && now < exit.drain_until {
             return Ok(false);
         }
-        let children = tree::children_of(process::own_pid()).map_err(system("list processes"))?;
+        let children = tree::own_children().map_err(system("list processes"))?;
         if children.iter().any(|pid| *pid != self.child.pid) {
             let killed = self.kill_tree()?;
             if !is_drained {

@@ -50,7 +50,9 @@ pub(super) fn launch(
     let group = groups.and_then(|groups| groups.group(&record.accepted().id.to_string()).ok());
     let started = start(record, group.as_ref());
     // Whatever came of it, no later step needs the values.
-    let _ = record.dir().remove_secrets();
+    if !record.accepted().spec.secret_keys.is_empty() {
+        let _ = record.dir().remove_secrets();
+    }
     let child = match started {
         Ok(child) => child,
         Err(Failure { stage, what, source }) => {

@@ -146,7 +146,7 @@ pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
 /// Takes the status of every child that has ended but for `kept`; tells how many.
 pub fn reap_others(kept: i32) -> io::Result<usize> {
     let mut reaped = 0;
-    for pid in super::tree::children_of(own_pid())? {
+    for pid in super::tree::own_children()? {
         if pid != kept && reap(pid)?.is_some() {
             reaped += 1;
         }
@@ -235,9 +235,16 @@ pub fn own_uid() -> u32 {
 }
 
 /// The home directory and name that the account database gives this user.
-pub fn own_account() -> Option<(String, std::path::PathBuf)> {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
-    Some((user.name, user.dir))
+///
+/// Asked once: the answer may come over a socket, and a fork has what its parent learnt.
+pub fn own_account() -> Option<&'static (String, std::path::PathBuf)> {
+    static ACCOUNT: std::sync::OnceLock<Option<(String, std::path::PathBuf)>> =
+        std::sync::OnceLock::new();
+    let find = || {
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
+        Some((user.name, user.dir))
+    };
+    ACCOUNT.get_or_init(find).as_ref()
 }
 
 /// Makes this process the leader of a new session, so that a terminal's signals miss it.

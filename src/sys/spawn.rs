@@ -14,7 +14,8 @@ use nix::libc::{self, c_char, c_int, c_void};
 
 use super::{fs::owned, process::PidFd};
 
-const STACK_BYTES: usize = 64 * 1024;
+/// The child's calls need a few hundred bytes; every touched page costs a copy.
+const STACK_BYTES: usize = 16 * 1024;
 
 /// What to start.
 #[derive(Debug)]
