@@ -17,7 +17,7 @@ use crate::{
     job::JobId,
     launch_message::{MESSAGE_BYTES_MAX, Notice, Request},
     store::{JobDir, Layout},
-    supervisor::{self, Fifos, Supervised, SupervisorError, system},
+    supervisor::{self, Fifos, Host, Supervised, SupervisorError, system},
     sys::{
         self,
         cgroup::GroupParent,
@@ -44,12 +44,12 @@ struct Launcher {
     signals: Option<Signals>,
     /// The processes that were forked and not yet reaped.
     forked: HashMap<i32, Forked>,
-    groups: Option<Rc<GroupParent>>,
+    host: Rc<Host>,
 }
 
-fn make_groups() -> Option<Rc<GroupParent>> {
+fn make_groups() -> Option<GroupParent> {
     // Each launcher has its own: one that outlives its service goes on beside the next.
-    GroupParent::create(&format!("jobwarden-{}", process::own_pid())).map(Rc::new)
+    GroupParent::create(&format!("jobwarden-{}", process::own_pid()))
 }
 
 struct Forked {
@@ -61,7 +61,8 @@ struct Forked {
 
 /// Serves requests from the socket on standard input until it closes and no supervisor is left.
 /// With `use_groups` jobs get control groups where the host lets us make them.
-pub fn run(root: &Path, use_groups: bool) -> Result<(), SupervisorError> {
+/// `open_files` is the soft limit of open files that they get.
+pub fn run(root: &Path, use_groups: bool, open_files: Option<u64>) -> Result<(), SupervisorError> {
     // The leader of a session already has one of its own.
     let _ = process::leave_session();
     process::set_name(c"jobwarden-lnch");
@@ -76,12 +77,12 @@ pub fn run(root: &Path, use_groups: bool) -> Result<(), SupervisorError> {
         service: Some(service),
         signals: Some(signals),
         forked: HashMap::new(),
-        groups: use_groups.then(make_groups).flatten(),
+        host: Rc::new(Host { groups: use_groups.then(make_groups).flatten(), open_files }),
     };
     while launcher.service.is_some() || !launcher.forked.is_empty() {
         launcher.step()?;
     }
-    if let Some(groups) = &launcher.groups {
+    if let Some(groups) = &launcher.host.groups {
         let _ = groups.remove();
     }
     Ok(())
@@ -135,10 +136,10 @@ impl Launcher {
                 None
             }
         };
-        let groups = self.groups.clone();
-        let kept = fifos.0.iter().map(|fifo| fifo.as_raw_fd()).collect();
+        let host = Rc::clone(&self.host);
+        let kept = fifos.0.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
         let work = move || {
-            let supervised = supervisor::supervise(dir, fifos, groups.as_deref())?;
+            let supervised = supervisor::supervise(dir, fifos, &host)?;
             Ok(match supervised {
                 Supervised::ToTheEnd => 0,
                 Supervised::NotTaken => EXIT_LOOK,

@@ -68,6 +68,15 @@ pub(crate) fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Sup
     move |source| SupervisorError::System { action, source }
 }
 
+/// What the host gives every job besides what its spec says.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Where control groups can be made.
+    pub groups: Option<GroupParent>,
+    /// The soft limit of open files; `None` leaves what this process has.
+    pub open_files: Option<u64>,
+}
+
 /// What became of a supervisor's work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Supervised {
@@ -78,15 +87,11 @@ pub enum Supervised {
 }
 
 /// Supervises the job in `dir` to its end. Returns at once if another has it or it has ended.
-/// The job gets a control group below `groups`, if there is one.
+/// `host` says what the host gives its jobs.
 ///
 /// The process must have a single thread. On an error the job may be left without an end; who
 /// started this process sees that by its exit status and calls `bury`.
-pub fn supervise(
-    dir: JobDir,
-    fifos: Fifos,
-    groups: Option<&GroupParent>,
-) -> Result<Supervised, SupervisorError> {
+pub fn supervise(dir: JobDir, fifos: Fifos, host: &Host) -> Result<Supervised, SupervisorError> {
     // A session of its own: what ends the service's terminal or group misses it. The leader of
     // a session already has one.
     let _ = process::leave_session();
@@ -106,7 +111,7 @@ pub fn supervise(
     // Before the claim: what is asked from the start on wants an answer.
     let queued_change = record.dir().timeout_request()?;
     claim(&mut record)?;
-    match launch::launch(&mut record, fifos, groups)? {
+    match launch::launch(&mut record, fifos, host)? {
         launch::Launched::Failed(end) => tell_end(&mut record, *end)?,
         launch::Launched::Running(started) => {
             let pid = started.child.pid;

@@ -270,14 +270,14 @@ pub fn set_private_umask() {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
 }
 
-/// Raises the soft limit of open files to the hard one; tells the limit in force.
+/// Raises the soft limit of open files to the hard one; tells what it was.
 pub fn raise_open_files_limit() -> io::Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io_error)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(io_error)?;
     }
-    Ok(hard)
+    Ok(soft)
 }
 
 /// Forks a copy of this process that runs `child` and exits with its result.
