@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd as _, OwnedFd, RawFd},
     path::Path,
     rc::Rc,
 };

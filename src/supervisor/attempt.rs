@@ -48,6 +48,8 @@ pub(super) struct Attempt {
     armed: Duration,
     started: Duration,
     next_look: Duration,
+    /// Nothing has come for a while, and what memory could be given back has been.
+    is_resting: bool,
     leftovers: Leftovers,
 }
 
@@ -94,6 +96,7 @@ impl Attempt {
             armed: Duration::ZERO,
             started: now,
             next_look: now + LOOK_EVERY,
+            is_resting: false,
             leftovers: Leftovers::default(),
         })
     }
@@ -134,6 +137,7 @@ impl Attempt {
             poll::readable(watched, None).map_err(system("poll"))?;
         for (stream, is_ready) in Stream::BOTH.into_iter().zip([out, err]) {
             if is_ready {
+                self.is_resting = false;
                 self.capture.read(stream);
             }
         }
@@ -157,6 +161,11 @@ impl Attempt {
             self.armed = Duration::ZERO;
         }
         if now >= self.next_look {
+            if self.capture.last_output() + LOOK_EVERY <= now && !self.is_resting {
+                self.is_resting = true;
+                self.capture.rest();
+                process::trim_memory();
+            }
             self.next_look = now + LOOK_EVERY;
             look |= self.stop.is_none() && self.record.dir().is_cancel_requested();
         }

@@ -8,7 +8,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    libc::{self, pid_t},
+    libc,
     sys::wait::{WaitPidFlag, WaitStatus, waitpid},
     unistd::{ForkResult, Pid, fork, setsid},
 };
@@ -298,5 +298,8 @@ pub fn fork_and_run(child: impl FnOnce() -> i32) -> io::Result<i32> {
     }
 }
 
-/// A process number as the C library has it.
-pub type RawPid = pid_t;
+/// Gives memory that the allocator holds free back to the kernel.
+pub fn trim_memory() {
+    // SAFETY: malloc_trim(3) takes one integer and only returns pages that nothing uses.
+    unsafe { libc::malloc_trim(0) };
+}
