@@ -7,3 +7,12 @@
 mod harness;
 
 mod basics;
+mod cancel;
+mod change;
+mod delete;
+mod environment;
+mod kill;
+mod launch;
+mod leftovers;
+mod limits;
+mod rerun;
