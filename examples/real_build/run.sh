@@ -12,6 +12,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
+# Taken once the client has ended: it needs the folder to end what it started.
+trap 'exit 143' TERM
 
 venv=${JOBWARDEN_VENV:-$folder/venv}
 .ci/venv "$venv"

@@ -68,6 +68,8 @@ pub struct Catalog {
     events: Events,
     /// Watches of folders that need none any more.
     freed: Mutex<Vec<Watch>>,
+    /// Jobs that are on their way out: their end is followed by their removal.
+    deleting: Mutex<BTreeSet<JobId>>,
     retention: Option<Duration>,
     /// When ended jobs are due for deletion.
     expiring: Mutex<BTreeSet<(Time, JobId)>>,
@@ -96,6 +98,7 @@ impl Catalog {
             ids: Mutex::new(IdClock::after(last)),
             events: Events::default(),
             freed: Mutex::default(),
+            deleting: Mutex::default(),
             retention,
             expiring: Mutex::default(),
         })
@@ -148,6 +151,21 @@ impl Catalog {
         if let (Some(end), Some(ttl)) = (job.state.end(), ttl) {
             lock(&self.expiring).insert((end.time.after(ttl), job.id()));
         }
+    }
+
+    /// Notes that a job is being removed, or that this came to nothing.
+    pub fn set_deleting(&self, id: JobId, is_deleting: bool) {
+        let mut deleting = lock(&self.deleting);
+        if is_deleting {
+            deleting.insert(id);
+        } else {
+            deleting.remove(&id);
+        }
+    }
+
+    /// Whether a job is being removed.
+    pub fn is_deleting(&self, id: JobId) -> bool {
+        lock(&self.deleting).contains(&id)
     }
 
     /// Takes up to `count` ended jobs that are due for deletion.

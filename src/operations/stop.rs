@@ -88,6 +88,14 @@ impl Operations {
 
     /// Removes a job and its folder; with `force` one that has not ended is killed first.
     pub fn delete(&self, id: JobId, force: bool, actor: Actor) -> Result<(), OperationError> {
+        // Who waits for its end is told of its removal instead.
+        self.catalog.set_deleting(id, force);
+        let deleted = self.delete_marked(id, force, actor);
+        self.catalog.set_deleting(id, false);
+        deleted
+    }
+
+    fn delete_marked(&self, id: JobId, force: bool, actor: Actor) -> Result<(), OperationError> {
         let job = match self.catalog.get(id) {
             Ok(job) => job,
             // A folder that cannot be read can be removed all the same.

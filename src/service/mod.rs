@@ -24,7 +24,7 @@ use tracing::Instrument as _;
 use crate::{
     api::{self, job_service_server::JobService},
     catalog::Catalog,
-    job::{Job, Time},
+    job::{Job, JobId, Time},
     operations::{OperationError, Operations},
     store::StoreError,
     sys,
@@ -36,6 +36,8 @@ use self::{
     status::Refusal,
 };
 
+/// How often a job that is being removed is looked at by those who wait for it.
+const DELETE_CHECK: Duration = Duration::from_millis(10);
 /// When to try again after the queue was full.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
 
@@ -151,7 +153,7 @@ impl JobApi {
                 let root = self.catalog().store().layout().root();
                 let file = path.strip_prefix(root).unwrap_or(&path).display().to_string();
                 let mut parts = path.iter().filter_map(|part| part.to_str());
-                let id = parts.rfind(|part| part.parse::<crate::job::JobId>().is_ok());
+                let id = parts.rfind(|part| part.parse::<JobId>().is_ok());
                 Refusal::RecordCorrupt { id: id.unwrap_or_default().to_owned(), file, why }
             }
             error @ (StoreError::Io { .. }
@@ -193,6 +195,17 @@ impl JobApi {
         let mut draining = self.0.draining.clone();
         // A sender that is gone means that the service is.
         let _ = draining.wait_for(|is_draining| *is_draining).await;
+    }
+
+    /// For a job that has ended: whether it is being removed and has gone by the time that this
+    /// returns. At once false for all others.
+    async fn is_removed_with_force(&self, id: JobId) -> bool {
+        let mut was_deleting = false;
+        while self.catalog().is_deleting(id) {
+            was_deleting = true;
+            tokio::time::sleep(DELETE_CHECK).await;
+        }
+        was_deleting && self.catalog().get(id).is_err_and(|error| error.is_missing())
     }
 
     /// Answers one call in a span of its own.

@@ -73,7 +73,12 @@ impl JobApi {
             () = self.drained() => return Err(Refusal::Draining { resume_token: None }),
         };
         match reached {
-            Some(Ok(Seen::Job(job))) => Ok((job, true)),
+            Some(Ok(Seen::Job(job))) => {
+                if job.state.is_ended() && self.is_removed_with_force(id).await {
+                    return Err(Refusal::NotFound { id: id.to_string() });
+                }
+                Ok((job, true))
+            }
             Some(Ok(Seen::Deleted)) => Err(Refusal::NotFound { id: id.to_string() }),
             // Out of time, or the job left the index: as it is now.
             Some(Err(_)) | None => {
