@@ -4,7 +4,7 @@ use jobwarden::api::{CancelRequest, EndCause, JobSpec, JobState};
 use tonic::Code;
 
 use crate::harness::{
-    Daemon, JobFacts as _, Setup, argv, eventually, is_alive, refused, seconds, shell,
+    Daemon, JobFacts as _, Setup, argv, eventually, is_alive, millis, refused, seconds, shell,
 };
 
 #[tokio::test]
@@ -93,7 +93,12 @@ async fn an_end_before_the_signal_stands() {
     let daemon = Daemon::start().await;
     // Its main process has ended; a child that holds the output keeps it from its end.
     let script = "(trap '' TERM; echo on; while :; do sleep 0.05; done) & exit 3";
-    let id = daemon.exec(JobSpec { drain_timeout: seconds(600), ..shell(script) }).await;
+    let spec = JobSpec {
+        drain_timeout: seconds(600),
+        stop_grace_period: millis(200),
+        ..shell(script)
+    };
+    let id = daemon.exec(spec).await;
     daemon.printed(&id, "on\n").await;
     eventually("the main process has ended", || {
         daemon.slots(&id).iter().any(|slot| slot["kind"] == "exited").then_some(())

@@ -4,7 +4,7 @@ use jobwarden::api::{EndCause, JobState, KillRequest, KillScope};
 use tonic::Code;
 
 use crate::harness::{
-    Daemon, JobFacts as _, Setup, argv, carriers, eventually, pairs, refused, shell,
+    Daemon, JobFacts as _, Setup, argv, carriers, eventually, name_of, pairs, refused, shell, state_of,
 };
 
 #[tokio::test]
@@ -83,21 +83,21 @@ async fn sigkill_leaves_no_process_behind_also_none_that_became_a_daemon() {
 #[tokio::test]
 async fn a_job_can_be_stopped_and_continued() {
     let daemon = Daemon::start().await;
-    let script = "echo on; n=0; until [ -e go ]; do sleep 0.02; done; exit 3";
-    let id = daemon.exec(shell(script)).await;
+    let fifo = daemon.beside().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let id = daemon.exec(shell("echo on; exec cat fifo")).await;
     daemon.printed(&id, "on\n").await;
     let pid = daemon.status(&id).await.pid;
-    let state = || {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        stat.rsplit_once(") ").map(|(_, rest)| rest.chars().next().unwrap())
-    };
+    eventually("it has become cat", || (name_of(pid).as_deref() == Some("cat")).then_some(())).await;
     assert!(daemon.kill_job(&id, 19).await.delivered);
-    eventually("it stands still", || (state() == Some('T')).then_some(())).await;
-    std::fs::write(daemon.beside().join("go"), "").unwrap();
+    eventually("it stands still", || (state_of(pid) == Some('T')).then_some(())).await;
     assert_eq!(daemon.status(&id).await.state(), JobState::Running);
     assert!(daemon.kill_job(&id, 18).await.delivered);
+    let writing = tokio::task::spawn_blocking(move || std::fs::write(fifo, "moved\n"));
     let job = daemon.wait(&id).await;
-    assert_eq!(job.exit_code(), Some(3));
+    writing.await.unwrap().unwrap();
+    assert_eq!(job.exit_code(), Some(0));
+    assert_eq!(daemon.stdout(&id).await, "on\nmoved\n");
     let signals: Vec<i32> = job.kills.iter().map(|kill| kill.signal).collect();
     assert_eq!(signals, [19, 18]);
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 pub(crate) use calls::JobFacts;
 pub(crate) use daemon::{Daemon, Setup};
 pub(crate) use output::{Output, StreamsOf, collect};
-pub(crate) use process::{carriers, children_of, is_alive, kill_process, name_of, signal_process};
+pub(crate) use process::{carriers, children_of, is_alive, kill_process, name_of, state_of};
 pub(crate) use refusal::{Refused, refused};
 pub(crate) use spec::{argv, millis, pairs, seconds, shell};
 pub(crate) use watching::Watching;

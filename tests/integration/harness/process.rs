@@ -26,7 +26,7 @@ impl Process {
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_dead)
+        stat(self.pid).is_some_and(|stat| stat.start_ticks == self.start_ticks && !stat.is_dead())
     }
 
     pub(crate) fn kill(&self) {
@@ -38,20 +38,31 @@ impl Process {
 
 struct Stat {
     start_ticks: u64,
-    is_dead: bool,
+    state: char,
+}
+
+impl Stat {
+    fn is_dead(&self) -> bool {
+        matches!(self.state, 'Z' | 'X')
+    }
 }
 
 fn stat(pid: i32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name may hold anything, also blanks and parentheses.
     let fields: Vec<&str> = text.rsplit_once(") ")?.1.split(' ').collect();
-    let is_dead = matches!(*fields.first()?, "Z" | "X");
-    Some(Stat { start_ticks: fields.get(19)?.parse().ok()?, is_dead })
+    let state = fields.first()?.chars().next()?;
+    Some(Stat { start_ticks: fields.get(19)?.parse().ok()?, state })
 }
 
 /// Whether a process with this number runs. A zombie does not.
 pub(crate) fn is_alive(pid: i32) -> bool {
-    stat(pid).is_some_and(|stat| !stat.is_dead)
+    stat(pid).is_some_and(|stat| !stat.is_dead())
+}
+
+/// The letter for what a process does: `T` if it was stopped.
+pub(crate) fn state_of(pid: i32) -> Option<char> {
+    stat(pid).map(|stat| stat.state)
 }
 
 /// Sends a signal to a process; one that has gone is no fault.
