@@ -67,6 +67,8 @@ pub(super) struct Exit {
     status: ExitStatus,
     resources: Resources,
     drain_until: Duration,
+    /// What outlives it has been asked to stop.
+    is_stopping: bool,
 }
 
 impl Attempt {
@@ -226,7 +228,7 @@ impl Attempt {
         // It may have ended since the last look: then that end stands.
         self.note_exit()?;
         if self.exit.is_some() {
-            return Ok(());
+            return if cause == StopCause::Cancel { self.stop_leftovers(grace) } else { Ok(()) };
         }
         // Written before the signal: whoever reads on knows why the process ends.
         self.record.append(&Event::Stopping { cause, time: Time::from(clock::now()) })?;
@@ -236,6 +238,19 @@ impl Attempt {
             let stop_signal = self.record.accepted().spec.stop_signal_or_default();
             Self::signal_tree(stop_signal)?;
             // A stopped process would not see its signal before the grace is over.
+            Self::signal_tree(signal::CONTINUE)?;
+        }
+        Ok(())
+    }
+
+    /// Asks what outlives the main process to stop, and gives it no longer than `grace`. How the
+    /// main process ended stands.
+    fn stop_leftovers(&mut self, grace: Duration) -> Result<(), SupervisorError> {
+        let Some(exit) = self.exit.as_mut().filter(|exit| !exit.is_stopping) else { return Ok(()) };
+        exit.is_stopping = true;
+        exit.drain_until = exit.drain_until.min(clock::since_boot() + grace);
+        if !grace.is_zero() {
+            Self::signal_tree(self.record.accepted().spec.stop_signal_or_default())?;
             Self::signal_tree(signal::CONTINUE)?;
         }
         Ok(())
@@ -277,7 +292,7 @@ impl Attempt {
         };
         let limit = self.record.accepted().spec.drain_timeout_or_default();
         let drain_until = clock::since_boot() + limit;
-        self.exit = Some(Exit { status, resources, drain_until });
+        self.exit = Some(Exit { status, resources, drain_until, is_stopping: false });
         let may_have_more = self.capture.read_available();
         if may_have_more || !self.capture.is_at_end() {
             // It may take a while, and this process might not live to tell the end.

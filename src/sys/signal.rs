@@ -66,10 +66,18 @@ impl AsFd for Signals {
 /// A parent may have left signals ignored (`nohup` does), and so does Rust's own start-up with
 /// SIGPIPE; every program started from here on would inherit that.
 pub fn set_all_to_default() {
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid action for every signal. SIGKILL, SIGSTOP and the two that
-        // the C library keeps for itself are refused, which changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // The kernel's own form of an action. All zero is the default action without a mask, on
+    // every architecture; none has a longer form.
+    let default_action = [0_u64; 4];
+    for signal in 1..=SIGNAL_MAX {
+        // SAFETY: the action is readable, null asks for no old one, and a set of 64 signals has
+        // 8 bytes. SIGKILL and SIGSTOP are refused, which changes nothing. The C library's own
+        // call would refuse 32 and 33 as well, but its posix_spawn leaves them ignored.
+        unsafe {
+            let no_old_action = std::ptr::null_mut::<libc::c_void>();
+            let action = default_action.as_ptr();
+            libc::syscall(libc::SYS_rt_sigaction, signal, action, no_old_action, 8_usize);
+        }
     }
 }
 

@@ -1,3 +1,18 @@
-//! Placeholder.
+//! Drives the real binary over gRPC, as a caller would: one promise a test.
+//!
+//! Nothing here reaches into the service: what a test knows, it knows from a reply, from the
+//! documented files of the task directory, or from `/proc`.
+#![cfg(test)]
 
-fn main() {}
+mod harness;
+
+mod basics;
+mod cancel;
+mod change;
+mod delete;
+mod environment;
+mod kill;
+mod launch;
+mod leftovers;
+mod limits;
+mod rerun;

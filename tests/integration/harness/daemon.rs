@@ -1,0 +1,356 @@
+//! A service of a test's own: the real binary on a root that goes with the test.
+
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use jobwarden::api::job_service_client::JobServiceClient;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio::sync::mpsc;
+use tonic::transport::{Channel, Endpoint};
+
+use super::{
+    DEADLINE, LOOK_EVERY, eventually,
+    process::{Process, carriers, children_of, kill_process, signal_process},
+    within,
+};
+
+const BINARY: &str = env!("CARGO_BIN_EXE_jobwarden");
+const REPLY_BYTES_MAX: usize = 64 << 20;
+
+/// How a service is started.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Setup {
+    /// Flags beyond root and addresses. Without `--durability` nothing is synced: it is faster.
+    pub(crate) flags: Vec<String>,
+    /// Variables beyond PATH and HOME.
+    pub(crate) env: Vec<(String, String)>,
+    /// Whether SIGHUP is ignored when the program starts, as under `nohup`.
+    pub(crate) is_hangup_ignored: bool,
+}
+
+impl Setup {
+    pub(crate) fn flags(flags: &[&str]) -> Setup {
+        Setup { flags: flags.iter().map(ToString::to_string).collect(), ..Setup::default() }
+    }
+}
+
+/// A running service.
+pub(crate) struct Daemon {
+    setup: Setup,
+    root: PathBuf,
+    process: Child,
+    /// Every launcher that was ever started for this root, for the cleaning up.
+    launchers: Vec<Process>,
+    lines: Arc<Mutex<Vec<String>>>,
+    tcp: SocketAddr,
+    api: JobServiceClient<Channel>,
+    /// Gone last: the root is in it.
+    folder: Option<TempDir>,
+}
+
+impl Daemon {
+    /// A service on a new root.
+    pub(crate) async fn start() -> Daemon {
+        Daemon::start_with(Setup::default()).await
+    }
+
+    pub(crate) async fn start_with(setup: Setup) -> Daemon {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let root = folder.path().join("root");
+        Daemon::start_on(setup, root, folder).await
+    }
+
+    /// A service on a root inside `folder`, which goes with the service.
+    pub(crate) async fn start_on(setup: Setup, root: PathBuf, folder: TempDir) -> Daemon {
+        let (process, mut lines_read, lines) = launch(&setup, &root);
+        let tcp = within("the service is ready", ready(&mut lines_read)).await;
+        let Some(tcp) = tcp else {
+            panic!("the service did not start: {:#?}", lines.lock().expect("no panic"))
+        };
+        let launchers = children_of(pid_of(&process)).into_iter().filter_map(Process::of).collect();
+        let channel = connect(tcp).await;
+        let api = JobServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
+        Daemon { setup, root, process, launchers, lines, tcp, api, folder: Some(folder) }
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The folder that holds the root and whatever a test puts beside it.
+    pub(crate) fn beside(&self) -> &Path {
+        self.folder.as_ref().expect("taken at the end only").path()
+    }
+
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.root.join("jobwarden.sock")
+    }
+
+    pub(crate) fn tcp(&self) -> SocketAddr {
+        self.tcp
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        pid_of(&self.process)
+    }
+
+    /// What the service has written to standard error.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.lines.lock().expect("no panic while it was held").clone()
+    }
+
+    /// A client over TCP, whose principal is `anonymous`.
+    pub(crate) fn api(&self) -> JobServiceClient<Channel> {
+        self.api.clone()
+    }
+
+    /// A connection of its own, for what another service of the same address offers.
+    pub(crate) async fn channel(&self) -> Channel {
+        connect(self.tcp).await
+    }
+
+    /// A client over the unix socket, whose principal is the user.
+    pub(crate) async fn api_over_socket(&self) -> JobServiceClient<Channel> {
+        let endpoint = jobwarden::client::Endpoint::Unix(self.socket());
+        let path = match endpoint {
+            jobwarden::client::Endpoint::Unix(path) => path,
+            jobwarden::client::Endpoint::Tcp(_) => unreachable!("it was made one line above"),
+        };
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move {
+                let stream = tokio::net::UnixStream::connect(path).await?;
+                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
+            }
+        });
+        let endpoint = Endpoint::from_static("http://localhost");
+        let channel = endpoint.connect_with_connector(connector).await.expect("the socket answers");
+        JobServiceClient::new(channel)
+    }
+
+    /// The launcher that the service uses now.
+    pub(crate) fn launcher(&self) -> i32 {
+        let children = children_of(self.pid());
+        assert_eq!(children.len(), 1, "a service has one child: {children:?}");
+        children[0]
+    }
+
+    /// The folder of a job.
+    pub(crate) fn folder(&self, id: &str) -> PathBuf {
+        let days = fs::read_dir(self.root.join("jobs")).expect("a store has jobs/");
+        let mut folders = days.flatten().map(|day| day.path().join(id));
+        folders.find(|folder| folder.is_dir()).expect("the job has a folder")
+    }
+
+    /// The slots of a job's `state.jsonl`.
+    pub(crate) fn slots(&self, id: &str) -> Vec<serde_json::Value> {
+        slots_of(&self.folder(id))
+    }
+
+    /// The process id of a running job's supervisor, as its folder tells it.
+    pub(crate) fn supervisor(&self, id: &str) -> i32 {
+        let slots = self.slots(id);
+        let claimed = slots.iter().find(|slot| slot["kind"] == "claimed").expect("it is claimed");
+        process_in(&claimed["supervisor"]).expect("the supervisor lives").pid
+    }
+
+    /// Kills the service alone, as the kernel would, and waits for its death.
+    pub(crate) fn kill(&mut self) {
+        self.note_launchers();
+        kill_process(self.pid());
+        let _ = self.process.wait();
+    }
+
+    /// Starts the service again on the same root.
+    pub(crate) async fn restart(mut self) -> Daemon {
+        self.note_launchers();
+        let setup = self.setup.clone();
+        let root = self.root.clone();
+        let folder = self.folder.take().expect("taken at the end only");
+        let mut launchers = std::mem::take(&mut self.launchers);
+        drop(self);
+        let mut next = Daemon::start_on(setup, root, folder).await;
+        launchers.append(&mut next.launchers);
+        next.launchers = launchers;
+        next
+    }
+
+    /// Kills the service and starts it again; launcher, supervisors and jobs are left alone.
+    pub(crate) async fn kill_and_restart(mut self) -> Daemon {
+        self.kill();
+        self.restart().await
+    }
+
+    /// Asks the service to drain.
+    pub(crate) fn terminate(&mut self) {
+        self.note_launchers();
+        signal_process(self.pid(), Signal::SIGTERM);
+    }
+
+    /// Waits for the end of the service, which something has asked for.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let process = &mut self.process;
+        eventually("the end of the service", || process.try_wait().expect("it is our child")).await
+    }
+
+    fn note_launchers(&mut self) {
+        for launcher in children_of(self.pid()).into_iter().filter_map(Process::of) {
+            if !self.launchers.contains(&launcher) {
+                self.launchers.push(launcher);
+            }
+        }
+    }
+
+    /// Ends every process that came from this root, by its id.
+    fn clean_up(&mut self) {
+        let supervisors = active_folders(&self.root).into_iter().filter_map(|folder| {
+            let slots = slots_of(&folder);
+            let claimed = slots.iter().find(|slot| slot["kind"] == "claimed")?;
+            process_in(&claimed["supervisor"])
+        });
+        // A launcher that sees a supervisor die kills what is left of its job.
+        supervisors.for_each(|supervisor| supervisor.kill());
+        let begin = Instant::now();
+        while self.launchers.iter().any(Process::is_alive) && begin.elapsed() < DEADLINE {
+            std::thread::sleep(LOOK_EVERY);
+        }
+        for folder in active_folders(&self.root) {
+            let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            // The id is unguessable: who carries it was started by this service.
+            for pid in carriers(&format!("JOBWARDEN_JOB_ID={id}")) {
+                kill_process(pid);
+            }
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if self.folder.is_none() {
+            // The next service has the root.
+            return;
+        }
+        self.note_launchers();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        self.clean_up();
+        if std::thread::panicking() {
+            eprintln!("the service wrote:\n{}", self.lines().join("\n"));
+        }
+    }
+}
+
+/// Runs `jobwarden serve` to its end, which must come by itself; tells its code and its text.
+pub(crate) async fn serve_to_end(flags: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(BINARY);
+    command.arg("serve").args(flags).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = command.spawn().expect("the binary starts");
+    let pid = pid_of(&process);
+    let waited = tokio::time::timeout(DEADLINE, async {
+        loop {
+            if let Some(status) = process.try_wait().expect("it is our child") {
+                return status;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    });
+    let Ok(status) = waited.await else {
+        kill_process(pid);
+        panic!("the service goes on, but should have ended");
+    };
+    let mut text = String::new();
+    let mut stderr = process.stderr.take().expect("it is a pipe");
+    std::io::Read::read_to_string(&mut stderr, &mut text).expect("it is text");
+    (status.code(), text)
+}
+
+type Lines = Arc<Mutex<Vec<String>>>;
+
+fn launch(setup: &Setup, root: &Path) -> (Child, mpsc::UnboundedReceiver<String>, Lines) {
+    let mut command = if setup.is_hangup_ignored {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", BINARY]);
+        command
+    } else {
+        Command::new(BINARY)
+    };
+    command.arg("serve").arg("--root").arg(root);
+    command.args(["--listen", "127.0.0.1:0"]);
+    command.arg("--listen").arg(format!("unix:{}", root.join("jobwarden.sock").display()));
+    if !setup.flags.iter().any(|flag| flag == "--durability") {
+        command.args(["--durability", "process"]);
+    }
+    command.args(&setup.flags);
+    let home = root.parent().expect("the root is in a folder of the test");
+    command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", home);
+    command.envs(setup.env.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut process = command.spawn().expect("the binary starts");
+    let stderr = BufReader::new(process.stderr.take().expect("it is a pipe"));
+    let lines = Lines::default();
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let kept = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in stderr.lines().map_while(Result::ok) {
+            kept.lock().expect("no panic while it was held").push(line.clone());
+            // Nobody listens any more once the service is ready.
+            let _ = sender.send(line);
+        }
+    });
+    (process, receiver, lines)
+}
+
+/// The TCP address, once both addresses are listened on; none if the service has ended.
+async fn ready(lines: &mut mpsc::UnboundedReceiver<String>) -> Option<SocketAddr> {
+    let (mut tcp, mut is_on_socket) = (None, false);
+    while tcp.is_none() || !is_on_socket {
+        let line = lines.recv().await?;
+        if let Some(address) = line.strip_prefix("listening on ") {
+            match address.strip_prefix("unix:") {
+                Some(_) => is_on_socket = true,
+                None => tcp = Some(address.parse().expect("it is an address")),
+            }
+        }
+    }
+    tcp
+}
+
+async fn connect(address: SocketAddr) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
+    endpoint.connect().await.expect("the service answers")
+}
+
+fn pid_of(process: &Child) -> i32 {
+    i32::try_from(process.id()).expect("a process id fits")
+}
+
+/// The folders of jobs that have not ended.
+fn active_folders(root: &Path) -> Vec<PathBuf> {
+    let names = fs::read_dir(root.join("active")).into_iter().flatten().flatten();
+    let days = || fs::read_dir(root.join("jobs")).into_iter().flatten().flatten();
+    names
+        .flat_map(|name| days().map(move |day| day.path().join(name.file_name())))
+        .filter(|folder| folder.is_dir())
+        .collect()
+}
+
+/// The whole slots of a job, as `jq` would read them.
+fn slots_of(folder: &Path) -> Vec<serde_json::Value> {
+    let text = fs::read(folder.join("state.jsonl")).unwrap_or_default();
+    let slots = text.split(|byte| *byte == b'\n');
+    slots.filter_map(|slot| serde_json::from_slice(slot).ok()).collect()
+}
+
+fn process_in(identity: &serde_json::Value) -> Option<Process> {
+    let pid = i32::try_from(identity["pid"].as_i64()?).ok()?;
+    Process::recorded(pid, identity["start_ticks"].as_u64()?)
+}
