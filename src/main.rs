@@ -4,7 +4,7 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use jobwarden::{launcher, store::JobDir, supervisor, sys};
+use jobwarden::{launcher, store::JobDir, supervisor};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os().skip(1);
@@ -15,7 +15,9 @@ fn main() -> ExitCode {
             let open_files = arguments.next().and_then(|word| word.to_str()?.parse().ok());
             launcher::run(&PathBuf::from(root), use_groups, open_files)
         }
-        (Some("supervise"), Some(folder)) => supervise(JobDir::at(PathBuf::from(folder))),
+        (Some("supervise"), Some(folder)) => {
+            supervisor::supervise_alone(JobDir::at(PathBuf::from(folder)))
+        }
         _ => return jobwarden::cli::run(),
     };
     match done {
@@ -25,13 +27,4 @@ fn main() -> ExitCode {
             ExitCode::from(70)
         }
     }
-}
-
-/// Supervises one job as a process of its own: what an engine starts on another machine.
-fn supervise(dir: JobDir) -> Result<(), supervisor::SupervisorError> {
-    sys::signal::set_all_to_default();
-    let fifos = supervisor::Fifos::open(&dir).map_err(|source| {
-        supervisor::SupervisorError::System { action: "make the FIFOs", source }
-    })?;
-    supervisor::supervise(dir, fifos, &supervisor::Host::default()).map(drop)
 }

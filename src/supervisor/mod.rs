@@ -19,7 +19,11 @@ pub use bury::bury;
 use crate::{
     job::{Claim, End, Event, ProcessIdentity, State, Time},
     store::{JobDir, JobRecord, StoreError},
-    sys::{cgroup::GroupParent, clock, fs, process, signal::Signals},
+    sys::{
+        cgroup::GroupParent,
+        clock, fs, process,
+        signal::{self, Signals},
+    },
 };
 
 /// How often an end that could not be written is tried again, and how long apart.
@@ -124,6 +128,14 @@ pub fn supervise(dir: JobDir, fifos: Fifos, host: &Host) -> Result<Supervised, S
         }
     }
     Ok(Supervised::ToTheEnd)
+}
+
+/// Supervises one job as a process of its own, without a launcher: what an engine starts on
+/// another machine.
+pub fn supervise_alone(dir: JobDir) -> Result<(), SupervisorError> {
+    signal::set_all_to_default();
+    let fifos = Fifos::open(&dir).map_err(system("make the FIFOs"))?;
+    supervise(dir, fifos, &Host::default()).map(drop)
 }
 
 /// Does once, in the launcher, what each of its forks would otherwise do again: find out what

@@ -11,6 +11,7 @@ mod cancel;
 mod change;
 mod delete;
 mod environment;
+mod format;
 mod kill;
 mod launch;
 mod leftovers;
