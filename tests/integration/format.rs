@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use jobwarden::api::{EndCause, Job, JobState, ListRequest};
 use tempfile::TempDir;
 
-use crate::harness::{Daemon, JobExt as _, Setup};
+use crate::harness::{Daemon, JobFacts as _, Setup};
 
 /// A copy of the store in tests/data/v1, to be served.
 fn old_store() -> TempDir {
