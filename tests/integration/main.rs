@@ -7,12 +7,19 @@
 mod harness;
 
 mod basics;
+mod broken;
 mod cancel;
 mod change;
+mod deaths;
 mod delete;
 mod environment;
+mod inbox;
 mod kill;
 mod launch;
 mod leftovers;
 mod limits;
+mod queue;
+mod request_id;
 mod rerun;
+mod restart;
+mod root;
