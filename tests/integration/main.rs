@@ -6,14 +6,30 @@
 
 mod harness;
 
+mod bad_requests;
 mod basics;
+mod broken;
 mod cancel;
 mod change;
+mod deaths;
 mod delete;
+mod drain;
 mod environment;
+mod fixtures;
 mod format;
+mod inbox;
 mod kill;
 mod launch;
 mod leftovers;
 mod limits;
+mod list;
+mod lookup;
+mod queue;
+mod request_id;
 mod rerun;
+mod restart;
+mod root;
+mod tail;
+mod tail_follow;
+mod wait;
+mod watch;

@@ -11,7 +11,7 @@ mod watching;
 use std::time::Duration;
 
 pub(crate) use calls::JobFacts;
-pub(crate) use daemon::{Daemon, Setup};
+pub(crate) use daemon::{Daemon, Setup, serve_to_end};
 pub(crate) use output::{Output, StreamsOf, collect};
 pub(crate) use process::{carriers, children_of, is_alive, kill_process, name_of, state_of};
 pub(crate) use refusal::{Refused, refused};

@@ -1,0 +1,1 @@
+//! Folders written by earlier versions: every later one must read them as they were meant.
