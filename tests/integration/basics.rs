@@ -78,7 +78,7 @@ async fn a_megabyte_without_a_newline_arrives_whole() {
 async fn input_is_given_byte_for_byte_and_then_ends() {
     let daemon = Daemon::start().await;
     let stdin: Vec<u8> = (0..=255).cycle().take(200_000).collect();
-    let id = daemon.exec(JobSpec { stdin: stdin.clone().into(), ..argv(&["cat"]) }).await;
+    let id = daemon.exec(JobSpec { stdin: stdin.clone(), ..argv(&["cat"]) }).await;
     let job = daemon.wait(&id).await;
     assert_eq!(job.exit_code(), Some(0));
     assert_eq!(daemon.output(&id).await.stdout(), stdin);

@@ -15,7 +15,6 @@ mod deaths;
 mod delete;
 mod drain;
 mod environment;
-mod fixtures;
 mod format;
 mod inbox;
 mod kill;

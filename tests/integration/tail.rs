@@ -1,4 +1,4 @@
-//! TailLog on what is there: where it begins, where it ends, and in which form.
+//! `TailLog` on what is there: where it begins, where it ends, and in which form.
 
 use jobwarden::api::{
     LogEncoding, LogEndReason, LogOffsets, LogStream, TailLogRequest, log_chunk::Content,

@@ -1,4 +1,4 @@
-//! TailLog that follows: from the queue to the end, never losing a byte.
+//! `TailLog` that follows: from the queue to the end, never losing a byte.
 
 use jobwarden::api::{LogEncoding, LogEndReason, TailLogRequest, tail_log_request::Start};
 use tonic::Code;
