@@ -9,6 +9,7 @@ use crate::{figures::Calls, service::Service};
 
 const WAIT: prost_types::Duration = prost_types::Duration { seconds: 120, nanos: 0 };
 
+#[expect(clippy::unnecessary_wraps, reason = "requests hold it so")]
 fn spec(argv: &[&str]) -> Option<api::JobSpec> {
     let argv = argv.iter().map(|word| (*word).to_owned()).collect();
     Some(api::JobSpec { argv, ..api::JobSpec::default() })

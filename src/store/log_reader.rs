@@ -17,10 +17,9 @@ use super::{
 
 /// Records that are looked at together.
 const RECORDS_AT_ONCE: usize = 256;
-/// Neighbouring runs of one stream become one piece while they came this close together…
+/// Neighbouring runs of one stream become one piece while they came this close together: the
+/// piece has the time of the first.
 const TOGETHER: Duration = Duration::from_millis(5);
-/// … or while the piece is smaller than this: tiny messages cost a reader more than late ones.
-const PIECE_BYTES_MIN: usize = 256;
 /// Block of a backward scan for lines.
 const SCAN_BYTES: usize = 64 * 1024;
 
