@@ -177,8 +177,7 @@ impl LogReader {
         if first.end() <= limit {
             self.records.pop_front();
             while let Some(next) = self.records.front().copied() {
-                let is_near =
-                    next.time.since(first.time) <= TOGETHER || end - at < PIECE_BYTES_MIN as u64;
+                let is_near = next.time.since(first.time) <= TOGETHER;
                 let follows = next.stream == first.stream && next.offset == end;
                 if !follows || next.is_dropped || !is_near || next.end() > limit {
                     break;
