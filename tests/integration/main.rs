@@ -3,6 +3,14 @@
 //! Nothing here reaches into the service: what a test knows, it knows from a reply, from the
 //! documented files of the task directory, or from `/proc`.
 #![cfg(test)]
+#![allow(
+    clippy::default_trait_access,
+    clippy::format_collect,
+    clippy::items_after_statements,
+    clippy::match_wild_err_arm,
+    clippy::unnecessary_wraps,
+    reason = "a test reads best as one story, with what it needs where it needs it"
+)]
 
 mod harness;
 
