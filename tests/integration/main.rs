@@ -23,7 +23,6 @@ mod deaths;
 mod delete;
 mod drain;
 mod environment;
-mod format;
 mod inbox;
 mod kill;
 mod launch;
