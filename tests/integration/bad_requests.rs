@@ -235,15 +235,18 @@ async fn other_values_out_of_range_are_refused() {
     let mut api = daemon.api();
     let mut errors = vec![("spec", refused(api.exec(ExecRequest::default()).await))];
     let spec = Some(argv(&["true"]));
-    let request = ExecRequest { spec: spec.clone(), output_tail_bytes: 65_537, ..Default::default() };
+    let request =
+        ExecRequest { spec: spec.clone(), output_tail_bytes: 65_537, ..Default::default() };
     errors.push(("output_tail_bytes", refused(api.exec(request).await)));
     let request = ExecRequest { spec, wait: seconds(-1), ..ExecRequest::default() };
     errors.push(("wait", refused(api.exec(request).await)));
     let request = WaitRequest { job_id: job_id.clone(), timeout: seconds(-1), until: 0 };
     errors.push(("timeout", refused(api.wait(request).await)));
-    let request = CancelRequest { job_id: job_id.clone(), reason: "x".repeat(201), ..Default::default() };
+    let request =
+        CancelRequest { job_id: job_id.clone(), reason: "x".repeat(201), ..Default::default() };
     errors.push(("reason", refused(api.cancel(request).await)));
-    let request = CancelRequest { job_id: job_id.clone(), grace_period: seconds(-1), ..Default::default() };
+    let request =
+        CancelRequest { job_id: job_id.clone(), grace_period: seconds(-1), ..Default::default() };
     errors.push(("grace_period", refused(api.cancel(request).await)));
     let tail = TailLogRequest { job_id, ..TailLogRequest::default() };
     let request = TailLogRequest { start: Some(Start::FromBeginning(false)), ..tail.clone() };

@@ -53,7 +53,8 @@ async fn cancelling_again_changes_nothing() {
     let id = daemon.exec(shell("trap 'sleep 0.3; exit' TERM; echo on; sleep 600 & wait")).await;
     daemon.printed(&id, "on\n").await;
     let first = daemon.cancel(&id).await.cancel.unwrap();
-    let again = CancelRequest { job_id: id.clone(), reason: "other".to_owned(), grace_period: None };
+    let again =
+        CancelRequest { job_id: id.clone(), reason: "other".to_owned(), grace_period: None };
     let again = daemon.api().cancel(again).await.unwrap().into_inner().job.unwrap();
     assert_eq!(again.cancel, Some(first));
     daemon.wait(&id).await;
@@ -80,7 +81,8 @@ async fn without_grace_the_job_is_killed_at_once() {
     let script = "trap 'echo asked; exit' TERM; echo on; while :; do sleep 0.05; done";
     let id = daemon.exec(shell(script)).await;
     daemon.printed(&id, "on\n").await;
-    let request = CancelRequest { job_id: id.clone(), grace_period: seconds(0), ..Default::default() };
+    let request =
+        CancelRequest { job_id: id.clone(), grace_period: seconds(0), ..Default::default() };
     daemon.api().cancel(request).await.unwrap();
     let job = daemon.wait(&id).await;
     assert_eq!(job.how(), (JobState::Cancelled, EndCause::Cancelled));
@@ -93,11 +95,8 @@ async fn an_end_before_the_signal_stands() {
     let daemon = Daemon::start().await;
     // Its main process has ended; a child that holds the output keeps it from its end.
     let script = "(trap '' TERM; echo on; while :; do sleep 0.05; done) & exit 3";
-    let spec = JobSpec {
-        drain_timeout: seconds(600),
-        stop_grace_period: millis(200),
-        ..shell(script)
-    };
+    let spec =
+        JobSpec { drain_timeout: seconds(600), stop_grace_period: millis(200), ..shell(script) };
     let id = daemon.exec(spec).await;
     daemon.printed(&id, "on\n").await;
     eventually("the main process has ended", || {

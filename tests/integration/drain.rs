@@ -17,7 +17,8 @@ async fn open_calls_are_told_that_the_service_drains_and_it_ends_with_zero() {
     daemon.printed(&id, "on\n").await;
     let pid = daemon.status(&id).await.pid;
 
-    let (mut api, request) = (daemon.api(), WaitRequest { job_id: id.clone(), ..Default::default() });
+    let (mut api, request) =
+        (daemon.api(), WaitRequest { job_id: id.clone(), ..Default::default() });
     let waiting = tokio::spawn(async move { api.wait(request).await });
     let request = WaitManyRequest { job_ids: vec![id.clone()], ..WaitManyRequest::default() };
     let mut api = daemon.api();

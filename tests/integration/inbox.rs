@@ -31,7 +31,8 @@ async fn answer(dropped: &std::path::Path, file: &str) -> String {
 #[tokio::test]
 async fn a_folder_renamed_in_becomes_a_job() {
     let daemon = Daemon::start().await;
-    let spec = r#"{"shell": "cat; echo $A; exit 3", "env": {"A": "b"}, "labels": {"from": "inbox"}}"#;
+    let spec =
+        r#"{"shell": "cat; echo $A; exit 3", "env": {"A": "b"}, "labels": {"from": "inbox"}}"#;
     let dropped = drop_in(&daemon, "by-hand", &[("spec.json", spec), ("stdin", "in\n")]);
     let id = answer(&dropped, "accepted").await;
     let job = daemon.wait(&id).await;

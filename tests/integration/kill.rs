@@ -4,7 +4,8 @@ use jobwarden::api::{EndCause, JobState, KillRequest, KillScope};
 use tonic::Code;
 
 use crate::harness::{
-    Daemon, JobFacts as _, Setup, argv, carriers, eventually, name_of, pairs, refused, shell, state_of,
+    Daemon, JobFacts as _, Setup, argv, carriers, eventually, name_of, pairs, refused, shell,
+    state_of,
 };
 
 #[tokio::test]
@@ -56,8 +57,7 @@ async fn a_signal_to_the_leader_spares_the_others() {
                   trap 'echo leader' USR1; wait; until [ -e go ]; do sleep 0.05; done";
     let id = daemon.exec(shell(script)).await;
     daemon.printed(&id, "on\n").await;
-    let request =
-        KillRequest { job_id: id.clone(), signal: 10, scope: KillScope::Leader.into() };
+    let request = KillRequest { job_id: id.clone(), signal: 10, scope: KillScope::Leader.into() };
     assert!(daemon.api().kill(request).await.unwrap().into_inner().delivered);
     daemon.printed(&id, "leader\n").await;
     std::fs::write(daemon.beside().join("go"), "").unwrap();
@@ -88,7 +88,8 @@ async fn a_job_can_be_stopped_and_continued() {
     let id = daemon.exec(shell("echo on; exec cat fifo")).await;
     daemon.printed(&id, "on\n").await;
     let pid = daemon.status(&id).await.pid;
-    eventually("it has become cat", || (name_of(pid).as_deref() == Some("cat")).then_some(())).await;
+    eventually("it has become cat", || (name_of(pid).as_deref() == Some("cat")).then_some(()))
+        .await;
     assert!(daemon.kill_job(&id, 19).await.delivered);
     eventually("it stands still", || (state_of(pid) == Some('T')).then_some(())).await;
     assert_eq!(daemon.status(&id).await.state(), JobState::Running);

@@ -83,11 +83,8 @@ async fn a_tree_of_daemons_that_ignore_everything_leaves_nobody() {
     let script = "trap '' TERM HUP INT; for n in 1 2 3 4 5; do \
                   setsid sh -c \"trap '' TERM; setsid sleep 600 & while :; do sleep 0.1; done\" \
                   & done; echo on; wait";
-    let spec = JobSpec {
-        stop_grace_period: millis(100),
-        env: pairs([("MARK", &mark)]),
-        ..shell(script)
-    };
+    let spec =
+        JobSpec { stop_grace_period: millis(100), env: pairs([("MARK", &mark)]), ..shell(script) };
     let id = daemon.exec(spec).await;
     let variable = format!("MARK={mark}");
     eventually("the whole tree", || (carriers(&variable).len() >= 11).then_some(())).await;

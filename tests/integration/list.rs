@@ -121,9 +121,10 @@ async fn every_condition_of_a_filter_must_hold() {
             JobFilter { job_ids: vec![red.clone(), failed.clone()], ..JobFilter::default() },
             vec![&failed, &red],
         ),
-        (JobFilter { owner: "anonymous".to_owned(), ..states(&[JobState::Running]) }, vec![
-            &running,
-        ]),
+        (
+            JobFilter { owner: "anonymous".to_owned(), ..states(&[JobState::Running]) },
+            vec![&running],
+        ),
         (JobFilter { owner: "uid:4294967294".to_owned(), ..JobFilter::default() }, vec![]),
         (JobFilter::default(), vec![&queued, &running, &failed, &blue, &red]),
     ] {
@@ -138,11 +139,8 @@ async fn every_condition_of_a_filter_must_hold() {
 async fn a_filter_sees_labels_as_they_are_now() {
     let daemon = Daemon::start().await;
     let id = daemon.run(JobSpec { labels: pairs([("a", "1")]), ..argv(&["true"]) }).await.job_id;
-    let request = UpdateLabelsRequest {
-        job_id: id.clone(),
-        set: pairs([("a", "2")]),
-        remove: Vec::new(),
-    };
+    let request =
+        UpdateLabelsRequest { job_id: id.clone(), set: pairs([("a", "2")]), remove: Vec::new() };
     daemon.api().update_labels(request).await.unwrap();
     let daemon = daemon.kill_and_restart().await;
     let labels = |value| JobFilter { labels: pairs([("a", value)]), ..JobFilter::default() };

@@ -43,7 +43,8 @@ async fn a_beginning_that_fits_several_jobs_names_them() {
 async fn what_is_no_id_is_refused_and_what_is_unknown_is_not_found() {
     let daemon = Daemon::start().await;
     let id = daemon.exec(argv(&["true"])).await;
-    for bad in ["", "abc", "../../../etc/passwd", "..", "ABCD", "0123\0", "a/b/c", "ilou", "äöüß"] {
+    for bad in ["", "abc", "../../../etc/passwd", "..", "ABCD", "0123\0", "a/b/c", "ilou", "äöüß"]
+    {
         let error = refused(daemon.try_status(bad).await);
         assert_eq!(error.kind(), (Code::InvalidArgument, "INVALID_SPEC"), "{bad:?}");
         assert_eq!(error.fields, ["job_id"]);
@@ -65,9 +66,10 @@ async fn what_changes_a_job_takes_the_whole_id() {
     assert_eq!(refused(daemon.api().cancel(cancel).await).fields, ["job_id"]);
     let kill = KillRequest { job_id: job_id.clone(), ..KillRequest::default() };
     assert_eq!(refused(daemon.api().kill(kill).await).fields, ["job_id"]);
-    assert_eq!(refused(daemon.delete(&job_id, true).await.map(tonic::Response::new)).fields, [
-        "job_id"
-    ]);
+    assert_eq!(
+        refused(daemon.delete(&job_id, true).await.map(tonic::Response::new)).fields,
+        ["job_id"]
+    );
     assert_eq!(daemon.started(&id).await.cancel, None);
     daemon.delete(&id, true).await.unwrap();
 }

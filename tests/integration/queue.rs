@@ -69,8 +69,7 @@ async fn a_full_queue_refuses_with_a_hint_and_takes_jobs_again_later() {
 
 #[tokio::test]
 async fn a_queue_that_is_fuller_than_allowed_after_a_restart_loses_nothing() {
-    let daemon =
-        Daemon::start_with(Setup { env: env(&[("MAX_QUEUED_JOBS", "3")]), ..one() }).await;
+    let daemon = Daemon::start_with(Setup { env: env(&[("MAX_QUEUED_JOBS", "3")]), ..one() }).await;
     let gate = daemon.exec(argv(&["sleep", "600"])).await;
     daemon.started(&gate).await;
     let mut ids = Vec::new();

@@ -9,7 +9,8 @@ use crate::harness::{
 #[tokio::test]
 async fn a_running_job_survives_the_death_of_the_service_with_all_its_output() {
     let daemon = Daemon::start().await;
-    let script = "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); sleep 0.005; done; exit 7";
+    let script =
+        "i=0; while [ $i -lt 300 ]; do echo line $i; i=$((i+1)); sleep 0.005; done; exit 7";
     let id = daemon.exec(shell(script)).await;
     daemon.printed(&id, "line 3\n").await;
     let daemon = daemon.kill_and_restart().await;

@@ -3,7 +3,9 @@
 use jobwarden::api::{LogEncoding, LogEndReason, TailLogRequest, tail_log_request::Start};
 use tonic::Code;
 
-use crate::harness::{Daemon, JobFacts as _, Refused, Setup, argv, collect, seconds, shell, within};
+use crate::harness::{
+    Daemon, JobFacts as _, Refused, Setup, argv, collect, seconds, shell, within,
+};
 
 fn follow(id: &str) -> TailLogRequest {
     TailLogRequest { job_id: id.to_owned(), follow: true, ..TailLogRequest::default() }
@@ -69,7 +71,8 @@ async fn many_lines_arrive_whole_while_they_are_written() {
 #[tokio::test]
 async fn several_readers_get_the_same_bytes() {
     let daemon = Daemon::start().await;
-    let id = daemon.exec(shell("for n in $(seq 50); do echo $n; echo e$n >&2; done; sleep 0.2")).await;
+    let id =
+        daemon.exec(shell("for n in $(seq 50); do echo $n; echo e$n >&2; done; sleep 0.2")).await;
     let mut readers = Vec::new();
     for _ in 0..8 {
         let stream = daemon.api().tail_log(follow(&id)).await.unwrap().into_inner();

@@ -162,8 +162,7 @@ async fn five_hundred_open_waits_cost_no_thread_and_all_hear_of_the_end() {
     let daemon = Daemon::start().await;
     let id = daemon.exec(shell("until [ -e go ]; do sleep 0.02; done")).await;
     daemon.started(&id).await;
-    let threads =
-        || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
+    let threads = || std::fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap().count();
     let before = threads();
     let waits: Vec<_> = (0..500)
         .map(|_| {
@@ -189,8 +188,7 @@ async fn a_caller_that_goes_away_frees_its_wait() {
     let daemon = Daemon::start().await;
     let id = daemon.exec(argv(&["sleep", "600"])).await;
     daemon.started(&id).await;
-    let descriptors =
-        || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
+    let descriptors = || std::fs::read_dir(format!("/proc/{}/fd", daemon.pid())).unwrap().count();
     let before = descriptors();
     for _ in 0..20 {
         let channel = daemon.channel().await;

@@ -170,8 +170,7 @@ async fn a_watch_from_now_has_no_snapshot() {
 #[tokio::test]
 async fn a_filter_and_a_choice_of_types_hold_for_snapshot_and_events() {
     let daemon = Daemon::start().await;
-    let labelled =
-        |team| JobSpec { labels: pairs([("team", team)]), ..argv(&["true"]) };
+    let labelled = |team| JobSpec { labels: pairs([("team", team)]), ..argv(&["true"]) };
     let red = daemon.run(labelled("red")).await.job_id;
     daemon.run(labelled("blue")).await;
     let filter = JobFilter { labels: pairs([("team", "red")]), ..JobFilter::default() };

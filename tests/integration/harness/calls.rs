@@ -127,8 +127,12 @@ impl Daemon {
     pub(crate) async fn printed(&self, id: &str, text: &str) {
         let job_id = id.to_owned();
         let heartbeat_interval = seconds(60);
-        let request =
-            TailLogRequest { job_id, follow: true, heartbeat_interval, ..TailLogRequest::default() };
+        let request = TailLogRequest {
+            job_id,
+            follow: true,
+            heartbeat_interval,
+            ..TailLogRequest::default()
+        };
         let reading = async {
             let mut stream = self.api().tail_log(request).await?.into_inner();
             let mut output = Output::default();

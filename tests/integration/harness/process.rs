@@ -84,7 +84,8 @@ pub(crate) fn name_of(pid: i32) -> Option<String> {
 /// The children of a process.
 pub(crate) fn children_of(pid: i32) -> Vec<i32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let texts = threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    let texts =
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     texts.flat_map(|text| numbers(&text)).collect()
 }
 

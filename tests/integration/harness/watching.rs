@@ -61,8 +61,8 @@ impl Watching {
         let mut events = Vec::new();
         loop {
             let event = self.event().await;
-            let is_last = event.r#type() == kind
-                && event.job.as_ref().is_some_and(|job| job.job_id == id);
+            let is_last =
+                event.r#type() == kind && event.job.as_ref().is_some_and(|job| job.job_id == id);
             events.push(event);
             if is_last {
                 return events;
