@@ -129,7 +129,7 @@ async fn bad_labels_names_and_input_are_refused() {
         ("spec.labels", labels(many(33))),
         ("spec.display_name", name(&"x".repeat(201))),
         ("spec.display_name", name("a\nb")),
-        ("spec.stdin", JobSpec { stdin: vec![0; 1024 * 1024 + 1].into(), ..argv(&["true"]) }),
+        ("spec.stdin", JobSpec { stdin: vec![0; 1024 * 1024 + 1], ..argv(&["true"]) }),
     ])
     .await;
 }
@@ -138,7 +138,7 @@ async fn bad_labels_names_and_input_are_refused() {
 async fn the_largest_values_are_accepted() {
     let daemon = Daemon::start().await;
     let spec = JobSpec {
-        stdin: vec![0; 1024 * 1024].into(),
+        stdin: vec![0; 1024 * 1024],
         labels: many(32),
         display_name: "x".repeat(200),
         env: many(1024),
@@ -267,7 +267,7 @@ async fn other_values_out_of_range_are_refused() {
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused_and_the_limit_is_named() {
     let daemon = Daemon::start().await;
-    let spec = JobSpec { stdin: vec![0; 8 << 20].into(), ..argv(&["true"]) };
+    let spec = JobSpec { stdin: vec![0; 8 << 20], ..argv(&["true"]) };
     let error = refusal(&daemon, spec).await;
     assert_eq!(error.kind(), (Code::InvalidArgument, "INVALID_SPEC"));
     assert!(error.message.contains("max_request_bytes"), "{}", error.message);

@@ -6,7 +6,7 @@
 use std::{fs, path::Path};
 
 use jobwarden::api::{
-    EndCause, Job, JobState, ListRequest, LogEndReason, LogStream, TailLogRequest,
+    EndCause, Job, JobState, ListRequest, LogChunk, LogEndReason, LogStream, TailLogRequest,
     tail_log_request::Start,
 };
 
@@ -141,7 +141,7 @@ async fn the_output_of_stored_jobs_is_read_byte_for_byte() {
     let output = daemon.output(SUCCEEDED).await;
     assert_eq!(output.stdout(), b"from input\nno newline \xe2\x82\xac\xff");
     assert_eq!(output.stderr(), b"hello\n");
-    let streams: Vec<_> = output.chunks.iter().map(|chunk| chunk.stream()).collect();
+    let streams: Vec<_> = output.chunks.iter().map(LogChunk::stream).collect();
     assert_eq!(streams, [LogStream::Stdout, LogStream::Stderr, LogStream::Stdout]);
     assert_eq!(output.reason(), LogEndReason::Terminal);
     let start = output.chunks[1].time.map(Start::SinceTime);

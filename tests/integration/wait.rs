@@ -1,4 +1,4 @@
-//! Wait and WaitMany: bounded, driven by events, and cheap.
+//! Wait and `WaitMany`: bounded, driven by events, and cheap.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! WatchEvents: a snapshot, a bookmark, then what happens.
+//! `WatchEvents`: a snapshot, a bookmark, then what happens.
 
 use std::collections::HashMap;
 
