@@ -136,7 +136,7 @@ async fn merged_output_keeps_the_exact_order_of_both_streams() {
     let script = "for n in 1 2 3 4 5 6 7 8; do echo o$n; echo e$n >&2; done";
     let id = daemon.exec(JobSpec { merge_output: true, ..shell(script) }).await;
     let job = daemon.wait(&id).await;
-    let expected: String = (1..=8).map(|n| format!("o{n}\ne{n}\n")).collect();
+    let expected = (1..=8).map(|n| format!("o{n}\ne{n}\n")).collect::<Vec<_>>().concat();
     assert_eq!(daemon.stdout(&id).await, expected);
     assert_eq!(job.stderr.unwrap().size_bytes, 0);
 }

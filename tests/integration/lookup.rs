@@ -95,8 +95,14 @@ async fn the_server_tells_its_limits_and_counts_its_jobs() {
         let is_it = |count: &&StateCount| count.state() == state;
         info.counts.iter().find(is_it).map_or(0, |count| count.count)
     };
-    use JobState::{Failed, Lost, Queued, Running, Succeeded};
-    let counts = [Succeeded, Failed, Running, Queued, Lost].map(of);
+    let states = [
+        JobState::Succeeded,
+        JobState::Failed,
+        JobState::Running,
+        JobState::Queued,
+        JobState::Lost,
+    ];
+    let counts = states.map(of);
     assert_eq!(counts, [1, 1, 1, 1, 0]);
     daemon.delete(&queued, true).await.unwrap();
     daemon.delete(&gate, true).await.unwrap();
@@ -159,7 +165,8 @@ async fn an_unknown_method_says_so_with_a_reason() {
     let mut client = tonic::client::Grpc::new(daemon.channel().await);
     client.ready().await.unwrap();
     let path = "/jobwarden.v1.JobService/Frobnicate".parse().unwrap();
-    let codec: tonic_prost::ProstCodec<StatusRequest, StatusRequest> = Default::default();
+    let codec: tonic_prost::ProstCodec<StatusRequest, StatusRequest> =
+        tonic_prost::ProstCodec::default();
     let request = tonic::Request::new(StatusRequest::default());
     let error = refused(client.unary(request, path, codec).await);
     assert_eq!(error.kind(), (Code::Unimplemented, "UNSUPPORTED"));

@@ -3,14 +3,6 @@
 //! Nothing here reaches into the service: what a test knows, it knows from a reply, from the
 //! documented files of the task directory, or from `/proc`.
 #![cfg(test)]
-#![allow(
-    clippy::default_trait_access,
-    clippy::format_collect,
-    clippy::items_after_statements,
-    clippy::match_wild_err_arm,
-    clippy::unnecessary_wraps,
-    reason = "a test reads best as one story, with what it needs where it needs it"
-)]
 
 mod harness;
 
@@ -23,6 +15,7 @@ mod deaths;
 mod delete;
 mod drain;
 mod environment;
+mod fixtures;
 mod inbox;
 mod kill;
 mod launch;

@@ -101,8 +101,8 @@ async fn the_next_job_starts_whatever_way_the_one_before_ended() {
     for id in &ids {
         states.push(daemon.wait(id).await.state());
     }
-    use JobState::{Failed, Succeeded, TimedOut};
-    assert_eq!(states, [Failed, TimedOut, Failed, Succeeded]);
+    let expected = [JobState::Failed, JobState::TimedOut, JobState::Failed, JobState::Succeeded];
+    assert_eq!(states, expected);
 }
 
 #[tokio::test]

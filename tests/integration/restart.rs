@@ -19,7 +19,7 @@ async fn a_running_job_survives_the_death_of_the_service_with_all_its_output() {
     let job = daemon.wait(&id).await;
     assert_eq!(job.how(), (JobState::Failed, EndCause::Exited));
     assert_eq!(job.exit_code(), Some(7));
-    let expected: String = (0..300).map(|n| format!("line {n}\n")).collect();
+    let expected = (0..300).map(|n| format!("line {n}\n")).collect::<Vec<_>>().concat();
     assert_eq!(daemon.stdout(&id).await, expected);
 }
 
@@ -136,7 +136,7 @@ async fn output_can_be_followed_across_a_restart_at_the_byte_where_it_stopped() 
     let start = Some(jobwarden::api::tail_log_request::Start::Offsets(offsets));
     let rest = daemon.tail(TailLogRequest { start, ..request }).await;
     assert_eq!(rest.reason(), LogEndReason::Terminal);
-    let expected: String = (0..100).map(|n| format!("{n}\n")).collect();
+    let expected = (0..100).map(|n| format!("{n}\n")).collect::<Vec<_>>().concat();
     assert_eq!([first.stdout(), rest.stdout()].concat(), expected.as_bytes());
 }
 

@@ -201,7 +201,7 @@ async fn both_streams_come_in_the_order_in_which_they_were_written() {
     let id = daemon.exec(shell(script)).await;
     daemon.wait(&id).await;
     let output = daemon.output(&id).await;
-    let expected: String = (1..=5).map(|n| format!("o{n}\ne{n}\n")).collect();
+    let expected = (1..=5).map(|n| format!("o{n}\ne{n}\n")).collect::<Vec<_>>().concat();
     assert_eq!(String::from_utf8(output.in_order()).unwrap(), expected);
     let times: Vec<_> = output.chunks.iter().map(|chunk| chunk.time.unwrap()).collect();
     assert!(times.is_sorted_by_key(|time| (time.seconds, time.nanos)));

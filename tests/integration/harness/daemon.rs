@@ -119,11 +119,7 @@ impl Daemon {
 
     /// A client over the unix socket, whose principal is the user.
     pub(crate) async fn api_over_socket(&self) -> JobServiceClient<Channel> {
-        let endpoint = jobwarden::client::Endpoint::Unix(self.socket());
-        let path = match endpoint {
-            jobwarden::client::Endpoint::Unix(path) => path,
-            jobwarden::client::Endpoint::Tcp(_) => unreachable!("it was made one line above"),
-        };
+        let path = self.socket();
         let connector = tower::service_fn(move |_| {
             let path = path.clone();
             async move {

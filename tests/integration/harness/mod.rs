@@ -26,10 +26,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// What `future` gives, which must be before the deadline.
 pub(crate) async fn within<F: Future>(what: &str, future: F) -> F::Output {
-    match tokio::time::timeout(DEADLINE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: not within {DEADLINE:?}"),
-    }
+    let outcome = tokio::time::timeout(DEADLINE, future).await;
+    outcome.unwrap_or_else(|_| panic!("{what}: not within {DEADLINE:?}"))
 }
 
 /// Looks until there is something, which must be before the deadline.

@@ -28,6 +28,7 @@ pub(crate) fn seconds(seconds: i64) -> Option<Span> {
 }
 
 /// A span of milliseconds, as fields have it.
+#[expect(clippy::unnecessary_wraps, reason = "fields that hold a span are optional")]
 pub(crate) fn millis(millis: u64) -> Option<Span> {
     Some(Duration::from_millis(millis).try_into().expect("a small span fits"))
 }
