@@ -7,7 +7,7 @@ use std::{os::fd::AsFd as _, time::Duration};
 
 use crate::{
     job::{End, Event, ExitStatus, StopCause, Time, Usage, judge},
-    store::{JobRecord, Stream, TimeoutRequest},
+    store::{JobRecord, StoreError, Stream, TimeoutRequest},
     sys::{
         cgroup::Group,
         clock::{self, Timer},
@@ -167,6 +167,12 @@ impl Attempt {
                 self.is_resting = true;
                 self.capture.rest();
                 process::trim_memory();
+            }
+            if !self.record.dir().lock_path().exists() {
+                // Somebody removed the job by hand: it must not run on where nobody can see it.
+                self.kill_tree()?;
+                let name = self.record.accepted().id.to_string();
+                return Err(StoreError::Missing(name).into());
             }
             self.next_look = now + LOOK_EVERY;
             look |= self.stop.is_none() && self.record.dir().is_cancel_requested();

@@ -5,7 +5,7 @@ use std::{fs, path::Path};
 use jobwarden::api::{DeleteRequest, ListRequest, ListResponse, TailLogRequest, WaitRequest};
 use tonic::Code;
 
-use crate::harness::{Daemon, JobFacts as _, argv, eventually, refused, shell};
+use crate::harness::{Daemon, JobFacts as _, argv, carriers, eventually, refused, shell};
 
 async fn list(daemon: &Daemon) -> ListResponse {
     daemon.api().list(ListRequest::default()).await.unwrap().into_inner()
@@ -167,4 +167,16 @@ async fn an_acceptance_that_was_cut_short_leaves_nothing_behind() {
     let listed = daemon.api().list(ListRequest::default()).await.expect("jobs can be listed");
     let listed = listed.into_inner();
     assert_eq!((listed.jobs.len(), listed.unreadable_count), (0, 0));
+}
+
+#[tokio::test]
+async fn a_job_whose_folder_somebody_removed_does_not_run_on_unseen() {
+    let daemon = Daemon::start().await;
+    let id = daemon.exec(shell("sleep 600")).await;
+    daemon.started(&id).await;
+    fs::remove_dir_all(daemon.folder(&id)).expect("the folder can be removed");
+    let own = format!("JOBWARDEN_JOB_ID={id}");
+    eventually("the end of its processes", || carriers(&own).is_empty().then_some(())).await;
+    let error = refused(daemon.try_status(&id).await);
+    assert_eq!(error.kind(), (Code::NotFound, "JOB_NOT_FOUND"), "{error:?}");
 }
