@@ -35,6 +35,8 @@ const RESTART_PAUSE: Duration = Duration::from_millis(100);
 pub struct Launch {
     layout: Layout,
     use_groups: bool,
+    /// The soft limit of open files that jobs get: the one that this process was started with.
+    open_files: u64,
     running: Mutex<Option<Running>>,
     is_stopping: AtomicBool,
 }
@@ -47,11 +49,11 @@ struct Running {
 
 impl Launch {
     /// Starts a launcher for the store at `root`; with `use_groups` jobs get control groups
-    /// where the host lets us make them.
-    pub fn start(root: &Path, use_groups: bool) -> io::Result<Self> {
+    /// where the host lets us make them, and `open_files` is their soft limit of open files.
+    pub fn start(root: &Path, use_groups: bool, open_files: u64) -> io::Result<Self> {
         let layout = Layout::new(root);
-        let running = Mutex::new(Some(spawn(&layout, use_groups)?));
-        Ok(Self { layout, use_groups, running, is_stopping: AtomicBool::new(false) })
+        let running = Mutex::new(Some(spawn(&layout, use_groups, open_files)?));
+        Ok(Self { layout, use_groups, open_files, running, is_stopping: AtomicBool::new(false) })
     }
 
     /// Asks for a supervisor for a queued job.
@@ -112,7 +114,7 @@ impl Launch {
             let _ = dead.process.wait();
             tracing::warn!("the launcher has died; another is started");
         }
-        match spawn(&self.layout, self.use_groups) {
+        match spawn(&self.layout, self.use_groups, self.open_files) {
             Ok(started) => *running = Some(started),
             Err(error) => tracing::error!(%error, "the launcher cannot be started"),
         }
@@ -145,7 +147,7 @@ fn receive(socket: &OwnedFd, on_notice: &impl Fn(Notice)) -> bool {
     }
 }
 
-fn spawn(layout: &Layout, use_groups: bool) -> io::Result<Running> {
+fn spawn(layout: &Layout, use_groups: bool, open_files: u64) -> io::Result<Running> {
     let (ours, theirs) = socket::message_pair()?;
     let log = fs::open_to_append(&layout.supervisor_log())?;
     // No pre_exec: that would fork this process with all its memory. The launcher does for
@@ -155,6 +157,7 @@ fn spawn(layout: &Layout, use_groups: bool) -> io::Result<Running> {
         .arg("launcher")
         .arg(layout.root())
         .arg(if use_groups { "groups" } else { "no-groups" })
+        .arg(open_files.to_string())
         .current_dir("/")
         .stdin(Stdio::from(theirs))
         .stdout(Stdio::null())

@@ -12,9 +12,12 @@ fn main() -> ExitCode {
     let done = match (verb.as_ref().and_then(|verb| verb.to_str()), place) {
         (Some("launcher"), Some(root)) => {
             let use_groups = arguments.next().is_some_and(|word| word == "groups");
-            launcher::run(&PathBuf::from(root), use_groups)
+            let open_files = arguments.next().and_then(|word| word.to_str()?.parse().ok());
+            launcher::run(&PathBuf::from(root), use_groups, open_files)
         }
-        (Some("supervise"), Some(folder)) => supervise(JobDir::at(PathBuf::from(folder))),
+        (Some("supervise"), Some(folder)) => {
+            supervisor::supervise_alone(JobDir::at(PathBuf::from(folder)))
+        }
         _ => return jobwarden::cli::run(),
     };
     match done {
@@ -24,12 +27,4 @@ fn main() -> ExitCode {
             ExitCode::from(70)
         }
     }
-}
-
-/// Supervises one job as a process of its own: what an engine starts on another machine.
-fn supervise(dir: JobDir) -> Result<(), supervisor::SupervisorError> {
-    let fifos = supervisor::Fifos::open(&dir).map_err(|source| {
-        supervisor::SupervisorError::System { action: "make the FIFOs", source }
-    })?;
-    supervisor::supervise(dir, fifos, None)
 }

@@ -19,7 +19,7 @@ use crate::{
     job::{Job, JobId, State},
     launch::Launch,
     queue::Queue,
-    store::{JobDir, StoreError},
+    store::{self, JobDir, StoreError},
     sys::{
         inotify::{Noticed, Notifier, Watch},
         lock, poll,
@@ -97,7 +97,7 @@ impl Watcher {
             }
             Ok(job) => self.pass_on(job),
             Err(error) if error.is_missing() => {
-                self.forget(id);
+                self.forget(id, None);
             }
             Err(error) => {
                 // Perhaps half-written: the next notice or sweep looks again.
@@ -108,8 +108,8 @@ impl Watcher {
     }
 
     /// Takes out a job whose folder is gone.
-    pub fn forget(&self, id: JobId) {
-        self.catalog.forget(id);
+    pub fn forget(&self, id: JobId, known: Option<Arc<Job>>) {
+        self.catalog.forget(id, known);
         self.queue.remove(id);
         self.end_freed_watches();
     }
@@ -159,7 +159,7 @@ impl Watcher {
 
     fn take_notices(&self) {
         let Some(notifier) = &self.notifier else { return };
-        let noticed = match notifier.take() {
+        let noticed = match notifier.take(store::tells_of_state) {
             Ok(noticed) => noticed,
             Err(error) => {
                 tracing::error!(%error, "cannot read notices");

@@ -130,7 +130,9 @@ fn every_dependency_is_explained() {
 
 #[test]
 fn every_stored_file_is_documented() {
-    let fixtures = tree::names_below("tests/data/v1");
+    let mut fixtures = tree::names_below("tests/data/v1");
+    // Their names are hashes; the folder is what is described.
+    fixtures.retain(|path| !path.contains("/requests/"));
     assert!(!fixtures.is_empty(), "no fixtures of the first storage format in tests/data/v1");
     tree::report(docs::storage_faults(&fixtures, &tree::read("docs/STORAGE.md")));
 }

@@ -6,6 +6,7 @@
 mod events;
 mod listing;
 mod recent;
+mod removal;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -153,32 +154,6 @@ impl Catalog {
         }
     }
 
-    /// Notes that a job is being removed, or that this came to nothing.
-    pub fn set_deleting(&self, id: JobId, is_deleting: bool) {
-        let mut deleting = lock(&self.deleting);
-        if is_deleting {
-            deleting.insert(id);
-        } else {
-            deleting.remove(&id);
-        }
-    }
-
-    /// Whether a job is being removed.
-    pub fn is_deleting(&self, id: JobId) -> bool {
-        lock(&self.deleting).contains(&id)
-    }
-
-    /// Takes up to `count` ended jobs that are due for deletion.
-    pub fn take_expired(&self, now: Time, count: usize) -> Vec<JobId> {
-        let mut expiring = lock(&self.expiring);
-        let due = expiring.iter().take_while(|(time, _)| *time <= now).take(count);
-        let due: Vec<(Time, JobId)> = due.copied().collect();
-        for entry in &due {
-            expiring.remove(entry);
-        }
-        due.into_iter().map(|(_, id)| id).collect()
-    }
-
     fn shared_owner(&self, name: &str) -> Arc<str> {
         let mut owners = lock(&self.owners);
         if let Some(known) = owners.get(name) {
@@ -201,7 +176,6 @@ impl Catalog {
             if fs::size(&dir.lock_path()).is_ok_and(|size| size > 0) {
                 return Ok(job);
             }
-            lock(&self.recent).remove(id);
         }
         let job = Arc::new(dir.read()?);
         if job.state.is_ended() {
@@ -303,33 +277,6 @@ impl Catalog {
         let (now, kind) = (Time::from(clock::now()), job.state.kind());
         self.events.append(EventKind::Updated, now, Some(kind), Arc::clone(&job));
         job
-    }
-
-    /// Takes out a job whose folder is gone, and tells all who wait for it.
-    pub fn forget(&self, id: JobId) {
-        let active = self.write_active().remove(&id);
-        let known = match &active {
-            Some(active) => match active.seen.send_replace(Seen::Deleted) {
-                Seen::Job(job) => Some(job),
-                Seen::Deleted => None,
-            },
-            None => lock(&self.recent).get(id),
-        };
-        lock(&self.recent).remove(id);
-        lock(&self.unreadable).remove(&id);
-        self.write_entries().remove(&id);
-        if let Some(job) = known {
-            let (now, kind) = (Time::from(clock::now()), job.state.kind());
-            self.events.append(EventKind::Deleted, now, Some(kind), job);
-        }
-        if let Some(active) = active {
-            lock(&self.freed).extend(lock(&active.watch).take());
-        }
-    }
-
-    /// The watches of folders that need none any more, to be ended.
-    pub fn take_freed_watches(&self) -> Vec<Watch> {
-        std::mem::take(&mut *lock(&self.freed))
     }
 
     /// The sequence of the newest event, and a way to wait for a newer one.

@@ -53,7 +53,7 @@ pub struct ServeFlags {
     /// Delete ended jobs after this long [default: none]
     #[arg(long, value_name = "DURATION")]
     pub retention: Option<String>,
-    /// Put jobs into control groups: `auto` (where possible) or `off` [default: auto]
+    /// Put jobs into control groups: `auto` (where possible) or `off` [default: off]
     #[arg(long, value_name = "WHEN")]
     pub cgroup: Option<String>,
     /// Write these log lines, for example info,jobwarden=debug [default: info]

@@ -58,7 +58,8 @@ pub struct Config {
     pub idle_shutdown: Option<Duration>,
     /// Ended jobs are deleted after this long, 1 s to 10 years. Default: they are kept.
     pub retention: Option<Duration>,
-    /// Whether jobs are put into control groups. Default: [`CgroupUse::Auto`].
+    /// Whether jobs are put into control groups. Default: [`CgroupUse::Off`]: killing a
+    /// tree is complete without, and starts are faster.
     pub cgroup: CgroupUse,
     /// Which log lines are written, in the syntax of `tracing`, for example
     /// `info,jobwarden=debug`. Default: `info`.

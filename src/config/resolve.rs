@@ -115,7 +115,7 @@ impl Effective {
             }),
             idle_shutdown: optional_duration(&mut reader, "idle_shutdown", SECOND),
             retention: optional_duration(&mut reader, "retention", SECOND),
-            cgroup: reader.one("cgroup", CgroupUse::Auto, |it| values::cgroup(it.text)),
+            cgroup: reader.one("cgroup", CgroupUse::Off, |it| values::cgroup(it.text)),
             log_filter: reader
                 .one("log_filter", "info".to_owned(), |it| values::log_filter(it.text)),
             log_format: reader.one("log_format", LogFormat::Auto, |it| values::log_format(it.text)),

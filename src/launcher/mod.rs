@@ -8,7 +8,7 @@
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd as _, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd, RawFd},
     path::Path,
     rc::Rc,
 };
@@ -17,19 +17,21 @@ use crate::{
     job::JobId,
     launch_message::{MESSAGE_BYTES_MAX, Notice, Request},
     store::{JobDir, Layout},
-    supervisor::{self, Fifos, SupervisorError, system},
+    supervisor::{self, Fifos, Host, Supervised, SupervisorError, system},
     sys::{
         self,
         cgroup::GroupParent,
         poll,
         process::{self, Ended},
-        signal::Signals,
+        signal::{self, Signals},
         socket,
     },
 };
 
 /// Exit status of a process whose job may be left without an end.
 const EXIT_FAILED: i32 = 70;
+/// Exit status of a process after which the service should look at the job's folder.
+const EXIT_LOOK: i32 = 3;
 /// How often a job whose supervisor died is tried to be ended.
 const BURIALS_MAX: u32 = 5;
 
@@ -42,12 +44,12 @@ struct Launcher {
     signals: Option<Signals>,
     /// The processes that were forked and not yet reaped.
     forked: HashMap<i32, Forked>,
-    groups: Option<Rc<GroupParent>>,
+    host: Rc<Host>,
 }
 
-fn make_groups() -> Option<Rc<GroupParent>> {
+fn make_groups() -> Option<GroupParent> {
     // Each launcher has its own: one that outlives its service goes on beside the next.
-    GroupParent::create(&format!("jobwarden-{}", process::own_pid())).map(Rc::new)
+    GroupParent::create(&format!("jobwarden-{}", process::own_pid()))
 }
 
 struct Forked {
@@ -59,25 +61,28 @@ struct Forked {
 
 /// Serves requests from the socket on standard input until it closes and no supervisor is left.
 /// With `use_groups` jobs get control groups where the host lets us make them.
-pub fn run(root: &Path, use_groups: bool) -> Result<(), SupervisorError> {
+/// `open_files` is the soft limit of open files that they get.
+pub fn run(root: &Path, use_groups: bool, open_files: Option<u64>) -> Result<(), SupervisorError> {
     // The leader of a session already has one of its own.
     let _ = process::leave_session();
     process::set_name(c"jobwarden-lnch");
     process::set_private_umask();
     process::become_subreaper().map_err(system("become a subreaper"))?;
     let service = sys::fs::take_stdin().map_err(system("take the socket"))?;
-    let signals = Signals::take_over().map_err(system("take over signals"))?;
+    signal::set_all_to_default();
+    let signals = Signals::take().map_err(system("take signals"))?;
+    supervisor::warm_up();
     let mut launcher = Launcher {
         layout: Layout::new(root),
         service: Some(service),
         signals: Some(signals),
         forked: HashMap::new(),
-        groups: use_groups.then(make_groups).flatten(),
+        host: Rc::new(Host { groups: use_groups.then(make_groups).flatten(), open_files }),
     };
     while launcher.service.is_some() || !launcher.forked.is_empty() {
         launcher.step()?;
     }
-    if let Some(groups) = &launcher.groups {
+    if let Some(groups) = &launcher.host.groups {
         let _ = groups.remove();
     }
     Ok(())
@@ -131,30 +136,44 @@ impl Launcher {
                 None
             }
         };
-        let groups = self.groups.clone();
-        let forked = self.fork(move || supervisor::supervise(dir, fifos, groups.as_deref()));
+        let host = Rc::clone(&self.host);
+        let kept = fifos.0.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+        let work = move || {
+            let supervised = supervisor::supervise(dir, fifos, &host)?;
+            Ok(match supervised {
+                Supervised::ToTheEnd => 0,
+                Supervised::NotTaken => EXIT_LOOK,
+            })
+        };
+        let forked = self.fork(kept, work);
         self.note_fork(id, forked, keepers, 0);
     }
 
     fn bury(&mut self, id: JobId, burials: u32) {
         let dir = JobDir::at(self.layout.job(id));
         let launcher = process::own_pid();
-        let forked = self.fork(|| supervisor::bury(dir, launcher, LOST));
+        let forked =
+            self.fork(Vec::new(), || supervisor::bury(dir, launcher, LOST).map(|()| EXIT_LOOK));
         self.note_fork(id, forked, None, burials);
     }
 
     /// Forks a process that does `work` and exits. The copy gives up what is the launcher's.
-    fn fork(&mut self, work: impl FnOnce() -> Result<(), SupervisorError>) -> io::Result<i32> {
+    /// It keeps the descriptors `kept`, no others.
+    fn fork(
+        &mut self,
+        kept: Vec<RawFd>,
+        work: impl FnOnce() -> Result<i32, SupervisorError>,
+    ) -> io::Result<i32> {
         let service = &mut self.service;
         let signals = &mut self.signals;
         let forked = &mut self.forked;
         process::fork_and_run(move || {
-            *service = None;
-            *signals = None;
-            // The keepers of other jobs' FIFOs.
-            forked.clear();
+            // The socket, and the keepers of the FIFOs of every other job: closed in one call
+            // however many they are, so that a start costs the same with a thousand running.
+            std::mem::forget((service.take(), signals.take(), std::mem::take(forked)));
+            sys::fs::close_all_but(&kept);
             match work() {
-                Ok(()) => 0,
+                Ok(code) => code,
                 Err(error) => {
                     let source = std::error::Error::source(&error);
                     let source = source.map(|source| format!(": {source}")).unwrap_or_default();
@@ -199,10 +218,14 @@ impl Launcher {
         }
         while let Some((pid, ended)) = process::reap_any().map_err(system("reap"))? {
             let Some(Forked { id, burials, _keepers }) = self.forked.remove(&pid) else { continue };
-            if ended != Ended::Exited(0) && burials < BURIALS_MAX {
-                self.bury(id, burials + 1);
-            } else {
-                self.tell(Notice::Gone(id));
+            match ended {
+                // It has told the end itself, in the folder.
+                Ended::Exited(0) => {}
+                Ended::Exited(EXIT_LOOK) => self.tell(Notice::Gone(id)),
+                Ended::Exited(_) | Ended::Signaled(..) if burials < BURIALS_MAX => {
+                    self.bury(id, burials + 1);
+                }
+                Ended::Exited(_) | Ended::Signaled(..) => self.tell(Notice::Gone(id)),
             }
         }
         Ok(())

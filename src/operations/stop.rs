@@ -106,7 +106,7 @@ impl Operations {
                     return Err(error.into());
                 }
                 self.catalog.store().remove_folder(id)?;
-                self.watcher.forget(id);
+                self.watcher.forget(id, None);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -118,8 +118,9 @@ impl Operations {
         } else {
             return Err(OperationError::Active(id));
         };
+        self.catalog.note_read(&job);
         self.catalog.store().remove(&job.accepted)?;
-        self.watcher.forget(id);
+        self.watcher.forget(id, Some(job));
         Ok(())
     }
 

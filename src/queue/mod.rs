@@ -90,8 +90,13 @@ impl Queue {
 
     /// Puts a job back whose start was refused, and waits a little with the next.
     pub fn refused(&self, job: &Job) {
+        self.lock().paused_until = Some(clock::since_boot() + REFUSED_PAUSE);
+        self.requeue(job);
+    }
+
+    /// Puts a job back whose start came to nothing.
+    pub fn requeue(&self, job: &Job) {
         let mut state = self.lock();
-        state.paused_until = Some(clock::since_boot() + REFUSED_PAUSE);
         state.schedule.remove(job.id());
         state.schedule.add(queued(job));
         self.changed.notify_one();

@@ -95,7 +95,8 @@ pub fn detach() {
 pub fn run(config: &Config) -> Result<(), ServeError> {
     logging::init(&config.log_filter, config.log_format);
     process::set_private_umask();
-    process::raise_open_files_limit().map_err(system("raise the limit of open files"))?;
+    let open_files =
+        process::raise_open_files_limit().map_err(system("raise the limit of open files"))?;
     let store = Arc::new(Store::open(&config.root)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -103,7 +104,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         .map_err(system("start the runtime"))?;
     let served = runtime.block_on(async {
         let listeners = listen::bind_all(&config.listen).await?;
-        let parts = assemble(config, &store)?;
+        let parts = assemble(config, &store, open_files)?;
         let found = recover::recover(&parts.catalog, &parts.queue, &parts.watcher)?;
         tracing::info!(
             root = %config.root.display(),

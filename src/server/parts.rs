@@ -30,9 +30,16 @@ pub(super) struct Parts {
 }
 
 /// Makes the parts; nothing runs yet but the launcher.
-pub(super) fn assemble(config: &Config, store: &Arc<Store>) -> Result<Parts, ServeError> {
+///
+/// Jobs get `open_files` as their soft limit of open files.
+pub(super) fn assemble(
+    config: &Config,
+    store: &Arc<Store>,
+    open_files: u64,
+) -> Result<Parts, ServeError> {
     let catalog = Arc::new(Catalog::new(Arc::clone(store), config.retention)?);
-    let launch = Launch::start(&config.root, config.cgroup == CgroupUse::Auto)
+    let use_groups = config.cgroup == CgroupUse::Auto;
+    let launch = Launch::start(&config.root, use_groups, open_files)
         .map_err(system("start the launcher"))?;
     let launch = Arc::new(launch);
     let (running_max, queued_max) =
@@ -116,7 +123,7 @@ fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
                 && job.state == State::Queued
                 && queue.is_running(id)
             {
-                queue.refused(&job);
+                queue.requeue(&job);
             }
         }
         Notice::Refused(id, errno) => {
@@ -135,7 +142,7 @@ fn requeue_unstarted(watcher: &Watcher, queue: &Queue) {
         if let Ok(job) = watcher.look(id)
             && job.state == State::Queued
         {
-            queue.refused(&job);
+            queue.requeue(&job);
         }
     }
 }

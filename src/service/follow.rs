@@ -80,7 +80,7 @@ impl Follow {
                 continue;
             }
             let followed = self.lock();
-            for notice in notifier.take().unwrap_or_default() {
+            for notice in notifier.take(|_| true).unwrap_or_default() {
                 match notice {
                     Noticed::Changed(id) | Noticed::Gone(id) => {
                         if let Some(entry) = followed.get(&id) {

@@ -7,6 +7,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use crate::{
@@ -24,6 +25,9 @@ const SPEC_BYTES_MAX: usize = 8 * 1024 * 1024;
 const SMALL_BYTES_MAX: usize = 64 * 1024;
 /// The most bytes of a file of secrets.
 const SECRETS_BYTES_MAX: usize = SPEC_BYTES_MAX;
+
+/// The number of a change of the run time limit, and the limit from the start of the job.
+pub type TimeoutRequest = (u64, Option<Duration>);
 
 /// The folder of one job.
 #[derive(Clone, Debug)]
@@ -226,18 +230,23 @@ impl JobDir {
         &self,
         answer: Option<(u64, bool)>,
     ) -> Result<Option<TimeoutChange>, StoreError> {
-        let Some(bytes) = self.small(layout::TIMEOUT)? else { return Ok(None) };
-        let (number, timeout) =
-            asked::timeout(&bytes).map_err(StoreError::corrupt(self.file(layout::TIMEOUT)))?;
+        let Some((number, timeout)) = self.timeout_request()? else { return Ok(None) };
         let answer = answer.filter(|(answered, _)| *answered == number).map(|(_, taken)| taken);
         Ok(Some(TimeoutChange { number, timeout, answer }))
+    }
+
+    /// The number of the last change of the run time limit, and the limit, from the start.
+    pub fn timeout_request(&self) -> Result<Option<TimeoutRequest>, StoreError> {
+        let Some(bytes) = self.small(layout::TIMEOUT)? else { return Ok(None) };
+        let request = asked::timeout(&bytes);
+        request.map(Some).map_err(StoreError::corrupt(self.file(layout::TIMEOUT)))
     }
 
     /// Asks for another run time limit: the `number`th change, counted from the start of the job.
     pub fn request_timeout(
         &self,
         number: u64,
-        timeout: Option<std::time::Duration>,
+        timeout: Option<Duration>,
         sync: bool,
     ) -> Result<(), StoreError> {
         let bytes = asked::timeout_bytes(number, timeout);

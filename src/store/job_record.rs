@@ -3,7 +3,7 @@
 //! Starting a queued job and ending it unstarted are the same compare-and-set: take the lock,
 //! read the state, append the next event.
 
-use std::{fs::File, sync::Arc};
+use std::{fs::File, path::Path, sync::Arc};
 
 use crate::{
     job::{Accepted, Durability, Event, KillRecord, State, transition},
@@ -22,7 +22,11 @@ pub struct JobRecord {
     accepted: Arc<Accepted>,
     state: State,
     events: usize,
-    kills: u64,
+    /// How many signals have been answered; read when the first is.
+    kills: Option<u64>,
+    /// Open between a claim and what follows it: closing is what watchers notice, and a claim
+    /// alone tells them nothing.
+    file: Option<File>,
     // The kernel frees it when the last process that has it is gone.
     _lock: Lock,
 }
@@ -37,8 +41,14 @@ impl JobRecord {
         let events = dir.events()?;
         let state = dir.fold(&events)?;
         let events = events.len();
-        let (_, kills, _) = dir.control()?;
-        Ok(Some(Self { dir, accepted, state, events, kills, _lock: lock }))
+        Ok(Some(Self { dir, accepted, state, events, kills: None, file: None, _lock: lock }))
+    }
+
+    /// Does once what forks of this process would otherwise each do at their first record.
+    pub fn warm_up() {
+        // The checksum asks the processor what it can do, and so does the search for a byte.
+        let _ = slots::parse(&slots::BLANK);
+        let _ = slots::line(&serde_json::Map::from_iter([("seq".to_owned(), 1.into())]));
     }
 
     /// The folder.
@@ -65,12 +75,9 @@ impl JobRecord {
         let path = self.dir.file(layout::STATE);
         let next = transition(&self.state, event)
             .map_err(|error| StoreError::Corrupt { path: path.clone(), why: error.to_string() })?;
-        let file = match fs::open_to_write(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                fs::create_reserved(&path, STATE_BYTES).map_err(StoreError::io("create", &path))?
-            }
-            Err(source) => return Err(StoreError::io("open", &path)(source)),
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => open_state(&path)?,
         };
         let slot = record::event_slot(self.events + 1, event);
         slots::write(&file, self.events, &slot).map_err(StoreError::io("write", &path))?;
@@ -79,6 +86,9 @@ impl JobRecord {
         }
         self.state = next;
         self.events += 1;
+        if let Event::Claimed(_) = event {
+            self.file = Some(file);
+        }
         Ok(())
     }
 
@@ -92,8 +102,13 @@ impl JobRecord {
 
     /// Answers a request for a signal.
     pub fn record_kill(&mut self, kill: &KillRecord) -> Result<(), StoreError> {
-        self.kills += 1;
-        let Some((place, slot)) = asked::kill_slot(self.kills, kill) else { return Ok(()) };
+        let known = match self.kills {
+            Some(count) => count,
+            None => self.dir.control()?.1,
+        };
+        let count = known + 1;
+        self.kills = Some(count);
+        let Some((place, slot)) = asked::kill_slot(count, kill) else { return Ok(()) };
         self.write_control(place, &slot)
     }
 
@@ -119,5 +134,15 @@ impl JobRecord {
             slots::write(&file, place, slot)
         };
         fs::open_or_create(&path).and_then(write).map_err(StoreError::io("write", &path))
+    }
+}
+
+fn open_state(path: &Path) -> Result<File, StoreError> {
+    match fs::open_to_write(path) {
+        Ok(file) => Ok(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            fs::create_reserved(path, STATE_BYTES).map_err(StoreError::io("create", path))
+        }
+        Err(source) => Err(StoreError::io("open", path)(source)),
     }
 }

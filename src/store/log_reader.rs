@@ -17,10 +17,9 @@ use super::{
 
 /// Records that are looked at together.
 const RECORDS_AT_ONCE: usize = 256;
-/// Neighbouring runs of one stream become one piece while they came this close together…
+/// Neighbouring runs of one stream become one piece while they came this close together: the
+/// piece has the time of the first.
 const TOGETHER: Duration = Duration::from_millis(5);
-/// … or while the piece is smaller than this: tiny messages cost a reader more than late ones.
-const PIECE_BYTES_MIN: usize = 256;
 /// Block of a backward scan for lines.
 const SCAN_BYTES: usize = 64 * 1024;
 
@@ -178,8 +177,7 @@ impl LogReader {
         if first.end() <= limit {
             self.records.pop_front();
             while let Some(next) = self.records.front().copied() {
-                let is_near =
-                    next.time.since(first.time) <= TOGETHER || end - at < PIECE_BYTES_MIN as u64;
+                let is_near = next.time.since(first.time) <= TOGETHER;
                 let follows = next.stream == first.stream && next.offset == end;
                 if !follows || next.is_dropped || !is_near || next.end() > limit {
                     break;

@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use error::StoreError;
 pub use inbox::Dropped;
 pub use index::Stream;
-pub use job_dir::{JobDir, KillRequest, KillScope};
+pub use job_dir::{JobDir, KillRequest, KillScope, TimeoutRequest};
 pub use job_record::JobRecord;
 pub use layout::Layout;
 pub use log_reader::{GapReason, LogReader, Piece};
@@ -208,6 +208,14 @@ impl Store {
             .and_then(|()| fs::remove_if_any(&path))
             .map_err(StoreError::io("write", &path))
     }
+}
+
+/// Whether a change of the file of this name in a job's folder may change what the folder tells
+/// of the job: output and FIFOs do not. In the inbox every name may.
+pub fn tells_of_state(name: &std::ffi::OsStr) -> bool {
+    const SILENT: [&str; 5] =
+        [layout::STDOUT, layout::STDERR, layout::INDEX, layout::OUT_FIFO, layout::ERR_FIFO];
+    !SILENT.iter().any(|silent| *silent == name)
 }
 
 fn check_version(root: &Path) -> Result<(), StoreError> {

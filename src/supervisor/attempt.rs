@@ -7,7 +7,7 @@ use std::{os::fd::AsFd as _, time::Duration};
 
 use crate::{
     job::{End, Event, ExitStatus, StopCause, Time, Usage, judge},
-    store::{JobRecord, Stream},
+    store::{JobRecord, Stream, TimeoutRequest},
     sys::{
         cgroup::Group,
         clock::{self, Timer},
@@ -48,6 +48,8 @@ pub(super) struct Attempt {
     armed: Duration,
     started: Duration,
     next_look: Duration,
+    /// Nothing has come for a while, and what memory could be given back has been.
+    is_resting: bool,
     leftovers: Leftovers,
 }
 
@@ -74,16 +76,19 @@ impl Attempt {
         record: JobRecord,
         live: Live,
         signals: Signals,
+        queued_change: Option<TimeoutRequest>,
     ) -> Result<Self, SupervisorError> {
         let Live { child, capture, group } = live;
         let timer = Timer::new().map_err(system("make a timer"))?;
         let now = clock::since_boot();
-        let mut attempt = Self {
-            timeout: record.accepted().timeout,
+        let unchanged = (0, record.accepted().timeout);
+        let (timeout_change, timeout) = queued_change.unwrap_or(unchanged);
+        Ok(Self {
+            timeout,
+            timeout_change,
             record,
             child,
             signals_sent: Vec::new(),
-            timeout_change: 0,
             stop: None,
             exit: None,
             capture,
@@ -93,10 +98,9 @@ impl Attempt {
             armed: Duration::ZERO,
             started: now,
             next_look: now + LOOK_EVERY,
+            is_resting: false,
             leftovers: Leftovers::default(),
-        };
-        attempt.take_queued_timeout_change()?;
-        Ok(attempt)
+        })
     }
 
     /// Gives back the record, to write the end into.
@@ -135,6 +139,7 @@ impl Attempt {
             poll::readable(watched, None).map_err(system("poll"))?;
         for (stream, is_ready) in Stream::BOTH.into_iter().zip([out, err]) {
             if is_ready {
+                self.is_resting = false;
                 self.capture.read(stream);
             }
         }
@@ -158,6 +163,11 @@ impl Attempt {
             self.armed = Duration::ZERO;
         }
         if now >= self.next_look {
+            if self.capture.last_output() + LOOK_EVERY <= now && !self.is_resting {
+                self.is_resting = true;
+                self.capture.rest();
+                process::trim_memory();
+            }
             self.next_look = now + LOOK_EVERY;
             look |= self.stop.is_none() && self.record.dir().is_cancel_requested();
         }
@@ -299,7 +309,7 @@ impl Attempt {
         if !is_drained && now < exit.drain_until {
             return Ok(false);
         }
-        let children = tree::children_of(process::own_pid()).map_err(system("list processes"))?;
+        let children = tree::own_children().map_err(system("list processes"))?;
         if children.iter().any(|pid| *pid != self.child.pid) {
             let killed = self.kill_tree()?;
             if !is_drained {

@@ -37,7 +37,7 @@ impl Capture {
         Self {
             // Merged output has one pipe; nobody ever writes to the other.
             fifos: [Some(out), (!is_merged).then_some(err)],
-            buffer: vec![0; READ_BYTES],
+            buffer: Vec::new(),
             log: LogWriter::new(dir),
             last_output: clock::since_boot(),
         }
@@ -62,6 +62,8 @@ impl Capture {
     pub(super) fn read(&mut self, stream: Stream) -> bool {
         let place = stream.place();
         let Some(fifo) = &mut self.fifos[place] else { return false };
+        // Made at the first byte, and again after a rest.
+        self.buffer.resize(READ_BYTES, 0);
         match fifo.read(&mut self.buffer) {
             Ok(0) => {
                 self.fifos[place] = None;
@@ -75,6 +77,11 @@ impl Capture {
             // Nothing there now. A FIFO has no other errors.
             Err(_) => false,
         }
+    }
+
+    /// Gives the buffer up until the next byte: a silent job's supervisor is as small as can be.
+    pub(super) fn rest(&mut self) {
+        self.buffer = Vec::new();
     }
 
     /// Takes what both streams have now, within a bound. True if there may be more.

@@ -48,6 +48,11 @@ pub(super) fn environment(
     Ok(environment)
 }
 
+/// Learns what every environment needs and only the system can tell.
+pub(super) fn warm_up() {
+    let _ = process::own_account();
+}
+
 fn base(
     inheritance: EnvInheritance,
     own: impl Iterator<Item = (OsString, OsString)>,
@@ -64,8 +69,8 @@ fn base(
     if (!base.contains_key(&b"HOME"[..]) || !base.contains_key(&b"USER"[..]))
         && let Some((name, home)) = process::own_account()
     {
-        base.entry(b"HOME".to_vec()).or_insert_with(|| home.into_os_string().into_vec());
-        base.entry(b"USER".to_vec()).or_insert_with(|| name.into_bytes());
+        base.entry(b"HOME".to_vec()).or_insert_with(|| home.clone().into_os_string().into_vec());
+        base.entry(b"USER".to_vec()).or_insert_with(|| name.clone().into_bytes());
     }
     base
 }

@@ -7,15 +7,15 @@ use crate::{
     store::JobRecord,
     sys::{
         self,
-        cgroup::{Group, GroupParent},
+        cgroup::Group,
         clock, fs,
         spawn::{Child, Program, SpawnError, spawn},
     },
 };
 
 use super::{
-    Fifos, SupervisorError, capture::Capture, environment, environment::Environment, identity_of,
-    tell,
+    Fifos, Host, SupervisorError, capture::Capture, environment, environment::Environment,
+    identity_of, tell,
 };
 
 /// What came of a launch.
@@ -44,13 +44,16 @@ struct Failure {
 pub(super) fn launch(
     record: &mut JobRecord,
     fifos: Fifos,
-    groups: Option<&GroupParent>,
+    host: &Host,
 ) -> Result<Launched, SupervisorError> {
     // Without one the tree is found by walking it: a host may refuse at any time.
+    let groups = host.groups.as_ref();
     let group = groups.and_then(|groups| groups.group(&record.accepted().id.to_string()).ok());
-    let started = start(record, group.as_ref());
+    let started = start(record, group.as_ref(), host.open_files);
     // Whatever came of it, no later step needs the values.
-    let _ = record.dir().remove_secrets();
+    if !record.accepted().spec.secret_keys.is_empty() {
+        let _ = record.dir().remove_secrets();
+    }
     let child = match started {
         Ok(child) => child,
         Err(Failure { stage, what, source }) => {
@@ -71,7 +74,11 @@ pub(super) fn launch(
     Ok(Launched::Running(Box::new(Live { child, capture, group })))
 }
 
-fn start(record: &JobRecord, group: Option<&Group>) -> Result<Child, Failure> {
+fn start(
+    record: &JobRecord,
+    group: Option<&Group>,
+    open_files: Option<u64>,
+) -> Result<Child, Failure> {
     let accepted = record.accepted();
     let dir = record.dir();
     let attempt = record.state().attempt();
@@ -112,6 +119,7 @@ fn start(record: &JobRecord, group: Option<&Group>) -> Result<Child, Failure> {
         stdin: stdin.as_fd(),
         stdout: stdout.as_fd(),
         stderr: stderr.as_ref().unwrap_or(&stdout).as_fd(),
+        open_files,
         cgroup_procs: group_processes.as_ref().map(|file| file.as_fd()),
     };
     spawn(&program).map_err(|SpawnError { stage, source }| Failure {

@@ -19,7 +19,11 @@ pub use bury::bury;
 use crate::{
     job::{Claim, End, Event, ProcessIdentity, State, Time},
     store::{JobDir, JobRecord, StoreError},
-    sys::{cgroup::GroupParent, clock, fs, process, signal::Signals},
+    sys::{
+        cgroup::GroupParent,
+        clock, fs, process,
+        signal::{self, Signals},
+    },
 };
 
 /// How often an end that could not be written is tried again, and how long apart.
@@ -68,44 +72,79 @@ pub(crate) fn system(action: &'static str) -> impl FnOnce(std::io::Error) -> Sup
     move |source| SupervisorError::System { action, source }
 }
 
+/// What the host gives every job besides what its spec says.
+#[derive(Debug, Default)]
+pub struct Host {
+    /// Where control groups can be made.
+    pub groups: Option<GroupParent>,
+    /// The soft limit of open files; `None` leaves what this process has.
+    pub open_files: Option<u64>,
+}
+
+/// What became of a supervisor's work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Supervised {
+    /// The end of the job is recorded.
+    ToTheEnd,
+    /// Another has the job, or it is not to be started any more.
+    NotTaken,
+}
+
 /// Supervises the job in `dir` to its end. Returns at once if another has it or it has ended.
-/// The job gets a control group below `groups`, if there is one.
+/// `host` says what the host gives its jobs.
 ///
 /// The process must have a single thread. On an error the job may be left without an end; who
 /// started this process sees that by its exit status and calls `bury`.
-pub fn supervise(
-    dir: JobDir,
-    fifos: Fifos,
-    groups: Option<&GroupParent>,
-) -> Result<(), SupervisorError> {
+pub fn supervise(dir: JobDir, fifos: Fifos, host: &Host) -> Result<Supervised, SupervisorError> {
     // A session of its own: what ends the service's terminal or group misses it. The leader of
     // a session already has one.
     let _ = process::leave_session();
     process::set_name(c"jobwarden-sup");
     process::become_subreaper().map_err(system("become a subreaper"))?;
-    let signals = Signals::take_over().map_err(system("take over signals"))?;
+    let signals = Signals::take().map_err(system("take signals"))?;
 
-    let Some(mut record) = JobRecord::try_take(dir)? else { return Ok(()) };
+    let Some(mut record) = JobRecord::try_take(dir)? else { return Ok(Supervised::NotTaken) };
     if *record.state() != State::Queued {
-        return Ok(());
+        return Ok(Supervised::NotTaken);
     }
     if let Some(request) = record.dir().cancel()? {
         let now = Time::from(clock::now());
-        return tell_end(&mut record, tell::cancelled_before_start(&request, now));
+        tell_end(&mut record, tell::cancelled_before_start(&request, now))?;
+        return Ok(Supervised::ToTheEnd);
     }
+    // Before the claim: what is asked from the start on wants an answer.
+    let queued_change = record.dir().timeout_request()?;
     claim(&mut record)?;
-    match launch::launch(&mut record, fifos, groups)? {
-        launch::Launched::Failed(end) => tell_end(&mut record, *end),
+    match launch::launch(&mut record, fifos, host)? {
+        launch::Launched::Failed(end) => tell_end(&mut record, *end)?,
         launch::Launched::Running(started) => {
             let pid = started.child.pid;
-            let mut attempt = attempt::Attempt::new(record, *started, signals)?;
+            let mut attempt = attempt::Attempt::new(record, *started, signals, queued_change)?;
             let end = attempt.run_to_end()?;
             let mut record = attempt.into_record();
             tell_end(&mut record, end)?;
             // Only now: until its end is recorded the zombie keeps the status.
-            process::reap(pid).map(drop).map_err(system("reap the job"))
+            process::reap(pid).map_err(system("reap the job"))?;
         }
     }
+    Ok(Supervised::ToTheEnd)
+}
+
+/// Supervises one job as a process of its own, without a launcher: what an engine starts on
+/// another machine.
+pub fn supervise_alone(dir: JobDir) -> Result<(), SupervisorError> {
+    signal::set_all_to_default();
+    let fifos = Fifos::open(&dir).map_err(system("make the FIFOs"))?;
+    supervise(dir, fifos, &Host::default()).map(drop)
+}
+
+/// Does once, in the launcher, what each of its forks would otherwise do again: find out what
+/// the processor can do (its own answer is slow in a virtual machine), who the account is, which
+/// boot this is. Nothing fails here; what cannot be known now is asked again when it is needed.
+pub fn warm_up() {
+    let _ = clock::boot_id();
+    environment::warm_up();
+    JobRecord::warm_up();
 }
 
 fn claim(record: &mut JobRecord) -> Result<(), SupervisorError> {
@@ -118,7 +157,7 @@ fn identity_of(pid: i32) -> Result<ProcessIdentity, SupervisorError> {
     let start_ticks =
         process::start_ticks_of(pid).map_err(system("read when a process started"))?;
     let boot_id = clock::boot_id().map_err(system("read the boot id"))?;
-    Ok(ProcessIdentity { pid, start_ticks: start_ticks.unwrap_or(0), boot_id })
+    Ok(ProcessIdentity { pid, start_ticks: start_ticks.unwrap_or(0), boot_id: boot_id.to_owned() })
 }
 
 /// Records the end and removes what only the attempt needed.
@@ -126,7 +165,9 @@ fn identity_of(pid: i32) -> Result<ProcessIdentity, SupervisorError> {
 /// The room for the end was set aside when the job was accepted, so a full disk does not stop
 /// it; what does (an I/O error) may pass, and an end is worth waiting for.
 fn tell_end(record: &mut JobRecord, end: End) -> Result<(), SupervisorError> {
-    let _ = record.dir().remove_secrets();
+    if !record.accepted().spec.secret_keys.is_empty() {
+        let _ = record.dir().remove_secrets();
+    }
     let event = Event::Ended(end);
     for _ in 1..END_TRIES {
         if record.append(&event).is_ok() {

@@ -1,7 +1,5 @@
 //! What is asked of a running job through its folder: cancel, signals, another time limit.
 
-use std::sync::Arc;
-
 use crate::{
     job::{KillRecord, StopCause, Time},
     store::{KillRequest, KillScope},
@@ -11,16 +9,6 @@ use crate::{
 use super::{SupervisorError, attempt::Attempt, system};
 
 impl Attempt {
-    /// Takes over a change of the limit that was made while the job was queued.
-    pub(super) fn take_queued_timeout_change(&mut self) -> Result<(), SupervisorError> {
-        let job = self.record.dir().read_with(Arc::clone(self.record.accepted()))?;
-        if let Some(change) = job.timeout_change {
-            self.timeout_change = change.number;
-            self.timeout = change.timeout;
-        }
-        Ok(())
-    }
-
     /// Reads all requests and carries out those that are new.
     pub(super) fn look_at_requests(&mut self) -> Result<(), SupervisorError> {
         self.look_at_timeout()?;
@@ -38,19 +26,18 @@ impl Attempt {
     }
 
     fn look_at_timeout(&mut self) -> Result<(), SupervisorError> {
-        let job = self.record.dir().read_with(Arc::clone(self.record.accepted()))?;
-        let Some(change) = job.timeout_change else { return Ok(()) };
-        if change.number <= self.timeout_change {
+        let Some((number, timeout)) = self.record.dir().timeout_request()? else { return Ok(()) };
+        if number <= self.timeout_change {
             return Ok(());
         }
-        self.timeout_change = change.number;
+        self.timeout_change = number;
         let is_over = self.deadline().is_some_and(|at| clock::since_boot() >= at);
         // Either the new limit holds from now on, or the old one had already run out.
         let is_taken = self.stop.is_none() && self.exit.is_none() && !is_over;
         if is_taken {
-            self.timeout = change.timeout;
+            self.timeout = timeout;
         }
-        Ok(self.record.answer_timeout(change.number, is_taken)?)
+        Ok(self.record.answer_timeout(number, is_taken)?)
     }
 
     fn kill(&mut self, request: &KillRequest) -> Result<(), SupervisorError> {

@@ -3,6 +3,7 @@
 use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::OnceLock,
     time::{Duration, SystemTime},
 };
 
@@ -25,9 +26,15 @@ pub fn now() -> SystemTime {
 }
 
 /// Identifies this boot of the kernel: `/proc/sys/kernel/random/boot_id`.
-pub fn boot_id() -> io::Result<String> {
+///
+/// Read once: a process does not outlive its boot, and a fork has what its parent read.
+pub fn boot_id() -> io::Result<&'static str> {
+    static BOOT_ID: OnceLock<String> = OnceLock::new();
+    if let Some(known) = BOOT_ID.get() {
+        return Ok(known);
+    }
     let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(text.trim().to_owned())
+    Ok(BOOT_ID.get_or_init(|| text.trim().to_owned()))
 }
 
 /// Fills `bytes` from the kernel's random generator.

@@ -233,6 +233,21 @@ pub fn open_fifo_both(path: &Path) -> io::Result<OwnedFd> {
         .map_err(io_error)
 }
 
+/// Closes every descriptor from 3 on but these. Whoever owned one of the others must not use it
+/// any more.
+pub fn close_all_but(kept: &[RawFd]) {
+    let mut kept: Vec<RawFd> = kept.iter().copied().filter(|fd| *fd >= 3).collect();
+    kept.sort_unstable();
+    let mut from = 3;
+    for end in kept.into_iter().chain([RawFd::MAX]) {
+        if from < end {
+            // SAFETY: integers only; the caller has given up what is closed here.
+            unsafe { libc::syscall(libc::SYS_close_range, from, end - 1, 0) };
+        }
+        from = end.saturating_add(1);
+    }
+}
+
 /// Moves standard input to a descriptor that programs do not inherit; nothing takes its place.
 pub fn take_stdin() -> io::Result<OwnedFd> {
     let fd = nix::fcntl::fcntl(io::stdin(), nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(3));

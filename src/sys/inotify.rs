@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    ffi::OsStr,
     io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -86,8 +87,9 @@ impl<K: Clone> Notifier<K> {
         let _ = self.inotify.rm_watch(watch.0);
     }
 
-    /// All that has been noticed since the last call, without waiting.
-    pub fn take(&self) -> io::Result<Vec<Noticed<K>>> {
+    /// All that has been noticed since the last call, without waiting, but for changes of files
+    /// whose names do not matter.
+    pub fn take(&self, matters: impl Fn(&OsStr) -> bool) -> io::Result<Vec<Noticed<K>>> {
         let events = match self.inotify.read_events() {
             Ok(events) => events,
             Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => return Ok(Vec::new()),
@@ -109,7 +111,8 @@ impl<K: Clone> Notifier<K> {
             let gone = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
             if event.mask.intersects(gone) {
                 noticed.push(Noticed::Gone(key.clone()));
-            } else if last != Some(event.wd) {
+            } else if last != Some(event.wd) && event.name.as_ref().is_none_or(|name| matters(name))
+            {
                 // A run of notices for one folder is one reason to look.
                 noticed.push(Noticed::Changed(key.clone()));
                 last = Some(event.wd);

@@ -8,7 +8,7 @@ use std::{
 
 use nix::{
     errno::Errno,
-    libc::{self, pid_t},
+    libc,
     sys::wait::{WaitPidFlag, WaitStatus, waitpid},
     unistd::{ForkResult, Pid, fork, setsid},
 };
@@ -146,7 +146,7 @@ pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
 /// Takes the status of every child that has ended but for `kept`; tells how many.
 pub fn reap_others(kept: i32) -> io::Result<usize> {
     let mut reaped = 0;
-    for pid in super::tree::children_of(own_pid())? {
+    for pid in super::tree::own_children()? {
         if pid != kept && reap(pid)?.is_some() {
             reaped += 1;
         }
@@ -235,9 +235,16 @@ pub fn own_uid() -> u32 {
 }
 
 /// The home directory and name that the account database gives this user.
-pub fn own_account() -> Option<(String, std::path::PathBuf)> {
-    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
-    Some((user.name, user.dir))
+///
+/// Asked once: the answer may come over a socket, and a fork has what its parent learnt.
+pub fn own_account() -> Option<&'static (String, std::path::PathBuf)> {
+    static ACCOUNT: std::sync::OnceLock<Option<(String, std::path::PathBuf)>> =
+        std::sync::OnceLock::new();
+    let find = || {
+        let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok()??;
+        Some((user.name, user.dir))
+    };
+    ACCOUNT.get_or_init(find).as_ref()
 }
 
 /// Makes this process the leader of a new session, so that a terminal's signals miss it.
@@ -263,14 +270,14 @@ pub fn set_private_umask() {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
 }
 
-/// Raises the soft limit of open files to the hard one; tells the limit in force.
+/// Raises the soft limit of open files to the hard one; tells what it was.
 pub fn raise_open_files_limit() -> io::Result<u64> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io_error)?;
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(io_error)?;
     }
-    Ok(hard)
+    Ok(soft)
 }
 
 /// Forks a copy of this process that runs `child` and exits with its result.
@@ -291,5 +298,8 @@ pub fn fork_and_run(child: impl FnOnce() -> i32) -> io::Result<i32> {
     }
 }
 
-/// A process number as the C library has it.
-pub type RawPid = pid_t;
+/// Gives memory that the allocator holds free back to the kernel.
+pub fn trim_memory() {
+    // SAFETY: malloc_trim(3) takes one integer and only returns pages that nothing uses.
+    unsafe { libc::malloc_trim(0) };
+}

@@ -29,12 +29,10 @@ pub enum Notice {
 pub struct Signals(SignalFd);
 
 impl Signals {
-    /// Sets every signal to its default action, blocks all, and takes those of `Notice`.
+    /// Blocks all signals and takes those of `Notice`.
     ///
-    /// A parent may have left signals ignored (`nohup` does); a program would inherit that. With
-    /// all blocked, nothing but SIGKILL ends a process that has jobs to look after.
-    pub fn take_over() -> io::Result<Self> {
-        set_all_to_default();
+    /// With all blocked, nothing but SIGKILL ends a process that has jobs to look after.
+    pub fn take() -> io::Result<Self> {
         SigSet::all().thread_set_mask().map_err(io_error)?;
         let mut taken = SigSet::empty();
         for signal in [Signal::SIGCHLD, Signal::SIGUSR1] {
@@ -63,7 +61,11 @@ impl AsFd for Signals {
     }
 }
 
-fn set_all_to_default() {
+/// Sets every signal to its default action.
+///
+/// A parent may have left signals ignored (`nohup` does), and so does Rust's own start-up with
+/// SIGPIPE; every program started from here on would inherit that.
+pub fn set_all_to_default() {
     // The kernel's own form of an action. All zero is the default action without a mask, on
     // every architecture; none has a longer form.
     let default_action = [0_u64; 4];

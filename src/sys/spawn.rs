@@ -14,7 +14,8 @@ use nix::libc::{self, c_char, c_int, c_void};
 
 use super::{fs::owned, process::PidFd};
 
-const STACK_BYTES: usize = 64 * 1024;
+/// The child's calls need a few hundred bytes; every touched page costs a copy.
+const STACK_BYTES: usize = 16 * 1024;
 
 /// What to start.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub struct Program<'a> {
     pub stdout: BorrowedFd<'a>,
     /// Becomes descriptor 2.
     pub stderr: BorrowedFd<'a>,
+    /// The soft limit of open files; `None` leaves what this process has.
+    pub open_files: Option<u64>,
     /// `cgroup.procs` of the group to run in.
     pub cgroup_procs: Option<BorrowedFd<'a>>,
 }
@@ -85,6 +88,7 @@ struct Plan {
     working_dir: *const c_char,
     descriptors: [c_int; 3],
     cgroup_procs: c_int,
+    open_files: Option<libc::rlimit>,
     failure: Option<(Stage, c_int)>,
 }
 
@@ -98,6 +102,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
         working_dir: program.working_dir.as_ptr(),
         descriptors: [program.stdin, program.stdout, program.stderr].map(|fd| fd.as_raw_fd()),
         cgroup_procs: program.cgroup_procs.map_or(-1, |fd| fd.as_raw_fd()),
+        open_files: program.open_files.and_then(open_files_limit),
         failure: None,
     };
     let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
@@ -128,6 +133,12 @@ pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
             Err(SpawnError { stage: stage.name(), source: io::Error::from_raw_os_error(errno) })
         }
     }
+}
+
+fn open_files_limit(soft: u64) -> Option<libc::rlimit> {
+    let (_, hard) =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).ok()?;
+    Some(libc::rlimit { rlim_cur: soft.min(hard), rlim_max: hard })
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const c_char> {
@@ -162,6 +173,10 @@ unsafe fn become_program(plan: &Plan) -> (Stage, c_int) {
             return (Stage::WorkingDir, *libc::__errno_location());
         }
         libc::umask(0o022);
+        if let Some(limit) = &plan.open_files {
+            // Lowering the soft limit is always allowed.
+            libc::setrlimit(libc::RLIMIT_NOFILE, limit);
+        }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
@@ -229,6 +244,7 @@ mod tests {
             stdin: null.as_fd(),
             stdout: null.as_fd(),
             stderr: null.as_fd(),
+            open_files: None,
             cgroup_procs: None,
         })?;
         crate::sys::poll::readable([Some(child.handle.as_fd())], None).unwrap();

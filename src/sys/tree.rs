@@ -28,6 +28,18 @@ pub struct Listed {
     pub start_ticks: u64,
 }
 
+/// The children of this process, which must have a single thread, zombies included.
+pub fn own_children() -> io::Result<Vec<i32>> {
+    match std::fs::read_to_string("/proc/thread-self/children") {
+        Ok(list) => Ok(pids(&list)),
+        Err(_) => children_of(process::own_pid()),
+    }
+}
+
+fn pids(list: &str) -> Vec<i32> {
+    list.split_ascii_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
 /// The children of a process, zombies included.
 pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
     let mut children = Vec::new();
@@ -39,8 +51,7 @@ pub fn children_of(pid: i32) -> io::Result<Vec<i32>> {
     for thread in threads {
         let Ok(thread) = thread else { continue };
         match std::fs::read_to_string(thread.path().join("children")) {
-            Ok(list) => children
-                .extend(list.split_ascii_whitespace().filter_map(|pid| pid.parse::<i32>().ok())),
+            Ok(list) => children.extend(pids(&list)),
             // The thread or the process has gone, or the kernel has no such file.
             Err(_) if std::path::Path::new("/proc/self/task").exists() => {}
             Err(error) => return Err(error),

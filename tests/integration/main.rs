@@ -16,6 +16,7 @@ mod delete;
 mod drain;
 mod environment;
 mod fixtures;
+mod format;
 mod inbox;
 mod kill;
 mod launch;
