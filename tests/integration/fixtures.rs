@@ -24,9 +24,11 @@ const TIMED_OUT: &str = "01m7yec7zf000a30xf7f5m7r84";
 const LOST: &str = "01m7yec82w000fk19rpbb3c0pr";
 const RUNNING: &str = "01m7yec85q000erbb6zcqjmjtx";
 const QUEUED: &str = "01m7yec85y0005jk1b7jdm3yxa";
+const REPEATED: &str = "01m7yfwxxy00051tq131wrt9q7";
 
 /// All of them, newest first.
-const IDS: [&str; 10] = [
+const IDS: [&str; 11] = [
+    REPEATED,
     QUEUED,
     RUNNING,
     LOST,
@@ -173,24 +175,24 @@ async fn a_stored_job_that_ran_is_lost_and_one_that_waited_runs() {
 #[tokio::test]
 async fn a_new_job_comes_after_all_stored_ones() {
     let daemon = daemon().await;
-    assert!(*daemon.exec(argv(&["true"])).await > *QUEUED);
+    assert!(*daemon.exec(argv(&["true"])).await > *REPEATED);
 }
 
 #[tokio::test]
 async fn a_request_id_of_a_stored_job_still_stands_for_it() {
     let daemon = daemon().await;
-    let script = "echo out; sleep 0.02; echo err >&2; sleep 0.02; printf tail";
     let spec = JobSpec {
+        working_dir: "/".to_owned(),
         env: pairs([("A", "b")]),
         stdin: "input".into(),
         labels: pairs([("team", "blue")]),
-        display_name: "succeeded".to_owned(),
+        display_name: "repeated".to_owned(),
         priority: 3,
-        ..argv(&["sh", "-c", script])
+        ..argv(&["cat"])
     };
-    let request_id = "fixture-1".to_owned();
+    let request_id = "stored-1".to_owned();
     let request = ExecRequest { request_id, spec: Some(spec), ..ExecRequest::default() };
     let reply = daemon.api().exec(request).await.unwrap().into_inner();
     assert!(reply.deduplicated);
-    assert_eq!(reply.job.unwrap().job_id, "01m7ye69ks0007gdzd2ng4yn03");
+    assert_eq!(reply.job.unwrap().job_id, REPEATED);
 }

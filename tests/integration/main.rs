@@ -16,7 +16,6 @@ mod delete;
 mod drain;
 mod environment;
 mod fixtures;
-mod format;
 mod inbox;
 mod kill;
 mod launch;
