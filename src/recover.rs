@@ -35,6 +35,8 @@ pub fn recover(
         match store.job_dir(id).read() {
             Ok(job) => take_up(catalog, queue, watcher, job, &mut recovered),
             Err(StoreError::Missing(_)) => store.unmark_active(id),
+            // Nobody was told of it: its caller got no answer and asks again.
+            Err(_) if store.is_unfinished(id) => store.remove_folder(id)?,
             Err(error) => catalog.note_unreadable(id, &error),
         }
     }

@@ -108,6 +108,13 @@ impl Store {
         JobDir::at(self.layout.job(id))
     }
 
+    /// Whether a folder is what a service left that died while it accepted a job: without a spec
+    /// there is no job. Only to be asked of marked jobs, and before jobs are accepted.
+    pub fn is_unfinished(&self, id: JobId) -> bool {
+        let dir = self.job_dir(id);
+        dir.path().is_dir() && !dir.lock_path().exists()
+    }
+
     /// The days that have a folder, oldest first.
     pub fn days(&self) -> Result<Vec<String>, StoreError> {
         let path = self.layout.jobs();

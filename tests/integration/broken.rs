@@ -151,3 +151,20 @@ async fn strange_things_in_the_store_are_left_alone() {
     assert_eq!((reply.jobs.len(), reply.unreadable_count), (1, 0));
     assert!(strange.iter().all(|path| path.exists()));
 }
+
+#[tokio::test]
+async fn an_acceptance_that_was_cut_short_leaves_nothing_behind() {
+    let mut daemon = Daemon::start().await;
+    let id = daemon.run(argv(&["true"])).await.job_id;
+    daemon.kill();
+    // What a service leaves that dies between the folder and the spec in it.
+    let folder = daemon.folder(&id);
+    fs::remove_file(folder.join("spec.json")).expect("the spec can be removed");
+    fs::write(daemon.root().join("active").join(&id), "").expect("the mark can be made");
+
+    let daemon = daemon.restart().await;
+    assert!(!folder.exists());
+    let listed = daemon.api().list(ListRequest::default()).await.expect("jobs can be listed");
+    let listed = listed.into_inner();
+    assert_eq!((listed.jobs.len(), listed.unreadable_count), (0, 0));
+}
