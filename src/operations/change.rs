@@ -53,6 +53,10 @@ impl Operations {
     pub fn update_timeout(&self, id: JobId, wish: TimeoutWish) -> Result<Arc<Job>, OperationError> {
         one_at_a_time(&self.changes, &id, || {
             let job = self.watcher.look(id)?;
+            if job.cancel.is_some() {
+                // Accepted, whether or not the supervisor has come to it.
+                return Err(OperationError::Ended(id));
+            }
             let number = job.timeout_change.map_or(0, |change| change.number) + 1;
             let dir = self.catalog.store().job_dir(id);
             if job.state == State::Queued {

@@ -18,8 +18,7 @@ pub(super) async fn watch(
     drain: watch::Receiver<bool>,
 ) {
     loop {
-        let is_healthy = check(&store, &launch).await;
-        report(&reporter, is_healthy).await;
+        look(&reporter, &store, &launch).await;
         tokio::select! {
             () = tokio::time::sleep(CHECK_EVERY) => {}
             () = super::drained(drain.clone()) => {
@@ -29,6 +28,12 @@ pub(super) async fn watch(
             }
         }
     }
+}
+
+/// Looks at the parts once and reports what was found.
+pub(super) async fn look(reporter: &HealthReporter, store: &Arc<Store>, launch: &Arc<Launch>) {
+    let is_healthy = check(store, launch).await;
+    report(reporter, is_healthy).await;
 }
 
 async fn check(store: &Arc<Store>, launch: &Arc<Launch>) -> bool {

@@ -138,6 +138,8 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     let service = JobServiceServer::new(api.clone()).max_decoding_message_size(request_bytes_max);
     let (health_reporter, health) = tonic_health::server::health_reporter();
     let router = routes(&activity, service, health)?;
+    // Before anybody is told to call: the first to ask must get an answer.
+    health::look(&health_reporter, parts.catalog.store(), &parts.launch).await;
 
     let mut servers = JoinSet::new();
     let mut paths = Vec::new();

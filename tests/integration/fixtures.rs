@@ -6,12 +6,12 @@
 use std::{fs, path::Path};
 
 use jobwarden::api::{
-    EndCause, Job, JobState, ListRequest, LogChunk, LogEndReason, LogStream, TailLogRequest,
-    tail_log_request::Start,
+    EndCause, ExecRequest, Job, JobFilter, JobSpec, JobState, ListRequest, LogChunk, LogEndReason,
+    LogStream, TailLogRequest, tail_log_request::Start,
 };
 
 use crate::harness::{
-    Daemon, JobFacts as _, Setup, StreamsOf as _, millis, pairs, seconds, within,
+    Daemon, JobFacts as _, Setup, StreamsOf as _, argv, millis, pairs, seconds, within,
 };
 
 const SUCCEEDED: &str = "01m7yec7vz000awa3bsyef5p1f";
@@ -24,6 +24,22 @@ const TIMED_OUT: &str = "01m7yec7zf000a30xf7f5m7r84";
 const LOST: &str = "01m7yec82w000fk19rpbb3c0pr";
 const RUNNING: &str = "01m7yec85q000erbb6zcqjmjtx";
 const QUEUED: &str = "01m7yec85y0005jk1b7jdm3yxa";
+const REPEATED: &str = "01m7yfwxxy00051tq131wrt9q7";
+
+/// All of them, newest first.
+const IDS: [&str; 11] = [
+    REPEATED,
+    QUEUED,
+    RUNNING,
+    LOST,
+    TIMED_OUT,
+    NOT_LAUNCHED,
+    KILLED,
+    RELABELLED,
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+];
 
 /// A service on a copy of the stored root.
 async fn daemon() -> Daemon {
@@ -45,13 +61,16 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// All jobs, once the older days have been loaded.
+/// The jobs above, newest first, once the older days have been loaded.
 async fn all(daemon: &Daemon) -> Vec<Job> {
+    let job_ids: Vec<String> = IDS.map(str::to_owned).into();
+    let filter = Some(JobFilter { job_ids, ..JobFilter::default() });
+    let request = ListRequest { filter, ..ListRequest::default() };
     let listing = async {
         loop {
-            let reply = daemon.api().list(ListRequest::default()).await.unwrap().into_inner();
+            let reply = daemon.api().list(request.clone()).await.unwrap().into_inner();
             assert_eq!(reply.unreadable_count, 0);
-            if reply.jobs.len() == 10 {
+            if reply.jobs.len() == IDS.len() {
                 return reply.jobs;
             }
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
@@ -65,19 +84,7 @@ async fn every_stored_job_is_listed_as_status_shows_it() {
     let daemon = daemon().await;
     daemon.wait(QUEUED).await;
     let jobs = all(&daemon).await;
-    let expected = [
-        QUEUED,
-        RUNNING,
-        LOST,
-        TIMED_OUT,
-        NOT_LAUNCHED,
-        KILLED,
-        RELABELLED,
-        CANCELLED,
-        FAILED,
-        SUCCEEDED,
-    ];
-    assert_eq!(jobs.iter().map(|job| job.job_id.as_str()).collect::<Vec<_>>(), expected);
+    assert_eq!(jobs.iter().map(|job| job.job_id.as_str()).collect::<Vec<_>>(), IDS);
     for job in jobs {
         assert_eq!(daemon.status(&job.job_id).await, job);
     }
@@ -168,5 +175,24 @@ async fn a_stored_job_that_ran_is_lost_and_one_that_waited_runs() {
 #[tokio::test]
 async fn a_new_job_comes_after_all_stored_ones() {
     let daemon = daemon().await;
-    assert!(*daemon.exec(crate::harness::argv(&["true"])).await > *QUEUED);
+    assert!(*daemon.exec(argv(&["true"])).await > *REPEATED);
+}
+
+#[tokio::test]
+async fn a_request_id_of_a_stored_job_still_stands_for_it() {
+    let daemon = daemon().await;
+    let spec = JobSpec {
+        working_dir: "/".to_owned(),
+        env: pairs([("A", "b")]),
+        stdin: "input".into(),
+        labels: pairs([("team", "blue")]),
+        display_name: "repeated".to_owned(),
+        priority: 3,
+        ..argv(&["cat"])
+    };
+    let request_id = "stored-1".to_owned();
+    let request = ExecRequest { request_id, spec: Some(spec), ..ExecRequest::default() };
+    let reply = daemon.api().exec(request).await.unwrap().into_inner();
+    assert!(reply.deduplicated);
+    assert_eq!(reply.job.unwrap().job_id, REPEATED);
 }

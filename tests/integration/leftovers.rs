@@ -2,7 +2,9 @@
 
 use jobwarden::api::{EndCause, JobSpec, JobState};
 
-use crate::harness::{Daemon, JobFacts as _, carriers, eventually, millis, pairs, seconds, shell};
+use crate::harness::{
+    Daemon, JobFacts as _, Setup, carriers, eventually, millis, pairs, seconds, shell,
+};
 
 /// A variable that marks the processes of one test.
 fn mark(name: &str) -> String {
@@ -95,16 +97,25 @@ async fn a_tree_of_daemons_that_ignore_everything_leaves_nobody() {
 }
 
 #[tokio::test]
-async fn a_job_is_killed_whole_without_control_groups_as_well() {
-    let setup = crate::harness::Setup::flags(&["--cgroup", "off"]);
-    let daemon = Daemon::start_with(setup).await;
-    let mark = mark("walk");
-    let script = "setsid sh -c 'setsid sleep 600 & sleep 600' & echo on; sleep 600";
-    let id = daemon.exec(JobSpec { env: pairs([("MARK", &mark)]), ..shell(script) }).await;
-    let variable = format!("MARK={mark}");
-    eventually("the whole tree", || (carriers(&variable).len() >= 4).then_some(())).await;
-    assert!(daemon.kill_job(&id, 9).await.delivered);
-    let job = daemon.wait(&id).await;
-    assert_eq!(job.how(), (JobState::Failed, EndCause::Killed));
-    assert_eq!(carriers(&variable), [0; 0]);
+async fn a_job_is_killed_whole_with_and_without_control_groups() {
+    for cgroup in ["auto", "off"] {
+        let daemon = Daemon::start_with(Setup::flags(&["--cgroup", cgroup])).await;
+        let mark = mark(cgroup);
+        let script = "setsid sh -c 'setsid sleep 600 & sleep 600' & echo on; sleep 600";
+        let id = daemon.exec(JobSpec { env: pairs([("MARK", &mark)]), ..shell(script) }).await;
+        let variable = format!("MARK={mark}");
+        eventually("the whole tree", || (carriers(&variable).len() >= 4).then_some(())).await;
+        assert!(daemon.kill_job(&id, 9).await.delivered);
+        let job = daemon.wait(&id).await;
+        assert_eq!(job.how(), (JobState::Failed, EndCause::Killed));
+        assert_eq!(carriers(&variable), [0; 0]);
+        // A group that was made for it is gone with it.
+        let slots = daemon.slots(&id);
+        let started = slots.iter().find(|slot| slot["kind"] == "started").unwrap();
+        if let Some(group) = started["cgroup"].as_str() {
+            let path = std::path::Path::new("/sys/fs/cgroup").join(group.trim_start_matches('/'));
+            assert!(!path.exists(), "{}", path.display());
+            assert_eq!(cgroup, "auto");
+        }
+    }
 }

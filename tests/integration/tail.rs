@@ -208,6 +208,20 @@ async fn both_streams_come_in_the_order_in_which_they_were_written() {
 }
 
 #[tokio::test]
+async fn what_was_written_apart_comes_apart_each_with_its_time() {
+    let daemon = Daemon::start().await;
+    let id = daemon.exec(shell("echo one; sleep 0.3; echo two")).await;
+    daemon.wait(&id).await;
+    let output = daemon.output(&id).await;
+    let offsets: Vec<_> = output.chunks.iter().map(|chunk| chunk.offset).collect();
+    assert_eq!(offsets, [0, 4]);
+    let times = output.chunks.iter().map(|chunk| chunk.time.unwrap());
+    let nanos: Vec<i64> =
+        times.map(|time| time.seconds * 1_000_000_000 + i64::from(time.nanos)).collect();
+    assert!(nanos[1] - nanos[0] >= 250_000_000, "{nanos:?}");
+}
+
+#[tokio::test]
 async fn a_log_that_somebody_cut_is_a_gap_and_not_silence() {
     let daemon = Daemon::start().await;
     let id = written(&daemon).await;
