@@ -2,7 +2,7 @@
 
 use tonic::Request;
 
-use super::{JobApi, caller::Caller, convert, status::Refusal};
+use super::{JobApi, caller::Caller, convert, named_job, status::Refusal};
 use crate::{
     api,
     api::update_timeout_request::Change,
@@ -22,7 +22,7 @@ impl JobApi {
     ) -> Result<api::KillResponse, Refusal> {
         let actor = Caller::of(&request).actor("");
         let api::KillRequest { job_id, signal, scope } = request.into_inner();
-        let id = convert::job_id("job_id", &job_id)?;
+        let id = named_job(&job_id)?;
         let signal = check_signal("signal", signal, SIGNAL_DEFAULT)?;
         let scope = match convert::choice("scope", scope)? {
             api::KillScope::Leader => KillScope::Leader,
@@ -43,7 +43,7 @@ impl JobApi {
     ) -> Result<api::CancelResponse, Refusal> {
         let actor = Caller::of(&request).actor("");
         let api::CancelRequest { job_id, reason, grace_period } = request.into_inner();
-        let id = convert::job_id("job_id", &job_id)?;
+        let id = named_job(&job_id)?;
         if let Some(violation) = check_stop_reason("reason", &reason) {
             return Err(violation.into());
         }
@@ -63,7 +63,7 @@ impl JobApi {
     ) -> Result<api::DeleteResponse, Refusal> {
         let actor = Caller::of(&request).actor("");
         let api::DeleteRequest { job_id, force, allow_missing } = request.into_inner();
-        let id = convert::job_id("job_id", &job_id)?;
+        let id = named_job(&job_id)?;
         self.blocking("deleting a job", move |operations| {
             match operations.delete(id, force, actor) {
                 Err(OperationError::Store(error)) if allow_missing && error.is_missing() => Ok(()),
@@ -80,7 +80,7 @@ impl JobApi {
         request: Request<api::UpdateLabelsRequest>,
     ) -> Result<api::UpdateLabelsResponse, Refusal> {
         let api::UpdateLabelsRequest { job_id, set, remove } = request.into_inner();
-        let id = convert::job_id("job_id", &job_id)?;
+        let id = named_job(&job_id)?;
         let set = set.into_iter().collect();
         let job = self
             .blocking("changing labels", move |operations| {
@@ -95,7 +95,7 @@ impl JobApi {
         request: Request<api::UpdateTimeoutRequest>,
     ) -> Result<api::UpdateTimeoutResponse, Refusal> {
         let api::UpdateTimeoutRequest { job_id, change } = request.into_inner();
-        let id = convert::job_id("job_id", &job_id)?;
+        let id = named_job(&job_id)?;
         let wish = match change {
             Some(Change::Timeout(timeout)) => {
                 let span = convert::duration_in("timeout", timeout, &positive_span())?;

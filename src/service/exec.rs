@@ -7,7 +7,7 @@ use tonic::Request;
 use super::{
     JobApi,
     caller::{Caller, deadline},
-    convert,
+    convert, named_job,
     status::Refusal,
     text::TextDecoder,
 };
@@ -66,7 +66,7 @@ impl JobApi {
     ) -> Result<api::RerunResponse, Refusal> {
         let caller = Caller::of(&request);
         let api::RerunRequest { job_id, request_id, secret_env } = request.into_inner();
-        let id = convert::job_id("job_id", &job_id)?;
+        let id = named_job(&job_id)?;
         let asked = caller.asked(request_id.clone());
         let secrets = secret_env.into_iter().collect();
         let submitted = self

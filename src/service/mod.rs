@@ -24,7 +24,7 @@ use tracing::Instrument as _;
 use crate::{
     api::{self, job_service_server::JobService},
     catalog::Catalog,
-    job::{Job, JobId, Time},
+    job::{Job, JobId, JobIdPrefix, Time},
     operations::{OperationError, Operations},
     store::StoreError,
     sys,
@@ -217,7 +217,7 @@ impl JobApi {
     ) -> Result<Response<T>, Status> {
         let span = tracing::info_span!("rpc", rpc, job = tracing::field::Empty);
         // What is no id may be anything, and has no place in a log.
-        if job.parse::<crate::job::JobIdPrefix>().is_ok() {
+        if job.parse::<JobIdPrefix>().is_ok() {
             span.record("job", job);
         }
         async {
@@ -235,6 +235,26 @@ impl JobApi {
         .instrument(span)
         .await
     }
+}
+
+/// The job that a call means which takes whole ids only.
+fn named_job(text: &str) -> Result<JobId, Refusal> {
+    match convert::job_id("job_id", text) {
+        Ok(id) => Ok(id),
+        // The beginning of an id may well be one of ours: the whole is needed, and that is said.
+        Err(_) if is_unknown_id(text) && text.parse::<JobIdPrefix>().is_err() => {
+            Err(Refusal::NotFound { id: text.to_owned() })
+        }
+        Err(malformed) => Err(malformed.into()),
+    }
+}
+
+/// Whether a text looks like an id to somebody who does not know how ours are made: then it is
+/// the id of no job rather than a fault of the request.
+fn is_unknown_id(text: &str) -> bool {
+    const LOOKS_LIKE_AN_ID: std::ops::RangeInclusive<usize> = 4..=26;
+    let is_plain = |byte: u8| byte.is_ascii_digit() || byte.is_ascii_lowercase();
+    LOOKS_LIKE_AN_ID.contains(&text.len()) && text.bytes().all(is_plain)
 }
 
 macro_rules! calls {

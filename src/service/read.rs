@@ -7,7 +7,7 @@ use prost::Message as _;
 use tonic::Request;
 
 use super::{
-    JobApi, convert,
+    JobApi, convert, is_unknown_id,
     status::{CANDIDATES_MAX, Refusal},
 };
 use crate::{
@@ -33,7 +33,13 @@ impl JobApi {
 
     /// The job that a whole id or a prefix means.
     pub(super) async fn resolve(&self, text: &str) -> Result<JobId, Refusal> {
-        let prefix = convert::job_id_prefix("job_id", text)?;
+        let prefix = match convert::job_id_prefix("job_id", text) {
+            Ok(prefix) => prefix,
+            Err(_) if is_unknown_id(text) => {
+                return Err(Refusal::NotFound { id: text.to_owned() });
+            }
+            Err(malformed) => return Err(malformed.into()),
+        };
         if let Some(id) = prefix.exact() {
             return Ok(id);
         }
