@@ -197,15 +197,14 @@ impl JobApi {
         let _ = draining.wait_for(|is_draining| *is_draining).await;
     }
 
-    /// For a job that has ended: whether it is being removed and has gone by the time that this
-    /// returns. At once false for all others.
-    async fn is_removed_with_force(&self, id: JobId) -> bool {
-        let mut was_deleting = false;
+    /// For a job that has ended: whether it has been removed by the time that this returns, which
+    /// is at once unless it is just being removed.
+    async fn is_removed(&self, id: JobId) -> bool {
         while self.catalog().is_deleting(id) {
-            was_deleting = true;
             tokio::time::sleep(DELETE_CHECK).await;
         }
-        was_deleting && self.catalog().get(id).is_err_and(|error| error.is_missing())
+        // Also if the removal was over before anybody looked.
+        self.catalog().get(id).is_err_and(|error| error.is_missing())
     }
 
     /// Answers one call in a span of its own.

@@ -168,7 +168,7 @@ impl Tail {
                 Err(Gone) => return Ok(()),
             }
             if job.state.is_ended() {
-                if self.api.is_removed_with_force(self.id).await {
+                if self.api.is_removed(self.id).await {
                     return self.end_deleted().await;
                 }
                 return self.end(api::LogEndReason::Terminal, &job, true).await;

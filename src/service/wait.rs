@@ -74,7 +74,7 @@ impl JobApi {
         };
         match reached {
             Some(Ok(Seen::Job(job))) => {
-                if job.state.is_ended() && self.is_removed_with_force(id).await {
+                if job.state.is_ended() && self.is_removed(id).await {
                     return Err(Refusal::NotFound { id: id.to_string() });
                 }
                 Ok((job, true))
