@@ -1,13 +1,13 @@
 //! At the start of a service: what an earlier one left, who lives, who is gone.
 //!
 //! Only jobs that were active are read before the service answers; what has ended waits.
+//! Everything that happened while nobody told of it is told now.
 
 use std::{collections::BTreeSet, sync::Arc};
 
 use crate::{
     catalog::Catalog,
-    job::{Job, JobId, State},
-    queue::Queue,
+    job::JobId,
     store::{Store, StoreError},
     watcher::Watcher,
 };
@@ -24,19 +24,39 @@ pub struct Recovered {
 }
 
 /// Takes up every job that had not ended.
-pub fn recover(
-    catalog: &Arc<Catalog>,
-    queue: &Queue,
-    watcher: &Watcher,
-) -> Result<Recovered, StoreError> {
+pub fn recover(catalog: &Arc<Catalog>, watcher: &Watcher) -> Result<Recovered, StoreError> {
     let store = catalog.store();
     let mut recovered = Recovered::default();
-    for id in possibly_active(store)? {
+    finish_removals(catalog)?;
+    let marked: BTreeSet<JobId> = store.active_ids()?.into_iter().collect();
+    for id in possibly_active(catalog, &marked)? {
         match store.job_dir(id).read() {
-            Ok(job) => take_up(catalog, queue, watcher, job, &mut recovered),
-            Err(StoreError::Missing(_)) => store.unmark_active(id),
+            Ok(job) if job.state.is_ended() => {
+                recovered.ended += 1;
+                // After a boot of the host every job comes by here; List reads those it needs.
+                if marked.contains(&id) {
+                    catalog.tell_ended(job);
+                    store.unmark_active(id);
+                }
+            }
+            Ok(job) => {
+                if job.state.is_waiting() {
+                    recovered.queued += 1;
+                } else {
+                    recovered.running += 1;
+                }
+                catalog.assume_known(&job);
+                watcher.take_up(job);
+            }
+            Err(StoreError::Missing(_)) => {
+                catalog.tell_removed(id, None);
+                store.unmark_active(id);
+            }
             // Nobody was told of it: its caller got no answer and asks again.
-            Err(_) if store.is_unfinished(id) => store.remove_folder(id)?,
+            Err(_) if store.is_unfinished(id) => {
+                store.hide(id, false)?;
+                store.dispose(id, None);
+            }
             Err(error) => catalog.note_unreadable(id, &error),
         }
     }
@@ -44,48 +64,32 @@ pub fn recover(
     Ok(recovered)
 }
 
-/// The marked jobs; after a boot of the host, which may have lost marks, all jobs.
-fn possibly_active(store: &Store) -> Result<BTreeSet<JobId>, StoreError> {
-    let mut ids: BTreeSet<JobId> = store.active_ids()?.into_iter().collect();
+/// Removes what an earlier service had hidden and not yet removed, and tells of it.
+fn finish_removals(catalog: &Catalog) -> Result<(), StoreError> {
+    let store = catalog.store();
+    for dir in store.hidden()? {
+        let Some(id) = dir.id() else { continue };
+        let job = dir.read().ok();
+        let accepted = job.as_ref().map(|job| Arc::clone(&job.accepted));
+        catalog.tell_removed(id, job);
+        store.dispose(id, accepted.as_deref());
+    }
+    Ok(())
+}
+
+/// The marked jobs and those whose end has not been told; after a boot of the host, which may
+/// have lost marks, all jobs.
+fn possibly_active(
+    catalog: &Catalog,
+    marked: &BTreeSet<JobId>,
+) -> Result<BTreeSet<JobId>, StoreError> {
+    let store: &Store = catalog.store();
+    let mut ids = marked.clone();
+    ids.extend(catalog.told_active());
     if store.is_first_since_boot()? {
         for day in store.days()? {
             ids.extend(store.ids_of_day(&day)?);
         }
     }
     Ok(ids)
-}
-
-fn take_up(
-    catalog: &Catalog,
-    queue: &Queue,
-    watcher: &Watcher,
-    job: Job,
-    recovered: &mut Recovered,
-) {
-    let id = job.id();
-    match &job.state {
-        State::Ended { .. } => {
-            recovered.ended += 1;
-            catalog.store().unmark_active(id);
-            // After a boot of the host every job comes by here; List reads those it needs.
-            return;
-        }
-        State::Queued => recovered.queued += 1,
-        State::Claimed(_) | State::Running(_) | State::Exited { .. } => recovered.running += 1,
-    }
-    // First the watch, then another look: a change in between is seen by one of them.
-    let watch = watcher.watch(&catalog.store().job_dir(id), id);
-    let is_queued = job.state == State::Queued;
-    if is_queued {
-        catalog.insert(job.clone(), watch, false);
-        queue.add(&job);
-    } else {
-        queue.add_running(id);
-        catalog.insert(job, watch, false);
-    }
-    // Broken or gone since: told when somebody asks.
-    let _ = watcher.look(id);
-    if !is_queued {
-        watcher.bury_if_orphaned(id);
-    }
 }

@@ -1,14 +1,17 @@
 //! Changes in the task directory, noticed and looked at.
 //!
-//! One thread with one inotify instance watches the folder of each active job and the inbox.
-//! Once a second it also looks at what no notice would tell of: jobs that an earlier service
-//! started, the inbox while a folder in it is being filled, everything where inotify is missing.
+//! One thread with one inotify instance watches the folder of each active job, the inbox, and the
+//! folders of the days for what others put there or take away. Once a second it also looks at
+//! what no notice would tell of: jobs that an earlier service started, the inbox while a folder
+//! in it is being filled, folders that could not be read; everything where inotify is missing.
+
+mod folders;
 
 use std::{
     collections::HashSet,
     os::fd::AsFd as _,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
@@ -28,13 +31,19 @@ use crate::{
     },
 };
 
-/// How often all active jobs are looked at without a notice.
+/// How often is looked for what no notice tells of.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
+/// The same where there are no notices at all.
+const BLIND_SWEEP_EVERY: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Key {
     Job(JobId),
     Inbox,
+    /// The folder of a day: job folders come and go.
+    Day,
+    /// The folder of all days.
+    Days,
 }
 
 /// The watcher.
@@ -43,33 +52,36 @@ pub struct Watcher {
     queue: Arc<Queue>,
     launch: Arc<Launch>,
     notifier: Option<Notifier<Key>>,
+    /// What is known of the folders of days where no notice tells of them.
+    days: Mutex<folders::Days>,
     is_stopping: AtomicBool,
     on_inbox: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Watcher {
     /// A watcher that calls `on_inbox` when the inbox is to be looked at. `run` does the work.
+    /// Without `by_notice` it looks at everything twice a second instead of being told.
     pub fn new(
         catalog: Arc<Catalog>,
         queue: Arc<Queue>,
         launch: Arc<Launch>,
+        by_notice: bool,
         on_inbox: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
-        let notifier = match Notifier::new() {
-            Ok(notifier) => Some(notifier),
-            Err(error) => {
-                tracing::warn!(%error, "no inotify: changes are noticed within a second");
-                None
-            }
-        };
+        let notifier = by_notice.then(Notifier::new).transpose().unwrap_or_else(|error| {
+            tracing::warn!(%error, "no inotify: changes are noticed within a second");
+            None
+        });
         let is_stopping = AtomicBool::new(false);
-        let watcher = Self { catalog, queue, launch, notifier, is_stopping, on_inbox };
+        let days = Mutex::default();
+        let watcher = Self { catalog, queue, launch, notifier, days, is_stopping, on_inbox };
         let inbox = watcher.catalog.store().layout().inbox();
         if let Some(notifier) = &watcher.notifier
             && let Err(error) = notifier.watch_entries(&inbox, Key::Inbox)
         {
             tracing::warn!(%error, "the inbox cannot be watched");
         }
+        watcher.watch_days();
         watcher
     }
 
@@ -131,13 +143,14 @@ impl Watcher {
 
     /// Watches until `stop`.
     pub fn run(&self) {
+        let sweep_every = if self.notifier.is_some() { SWEEP_EVERY } else { BLIND_SWEEP_EVERY };
         let mut next_sweep = Instant::now();
         (self.on_inbox)();
         while !self.is_stopping.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now >= next_sweep {
                 self.sweep();
-                next_sweep = now + SWEEP_EVERY;
+                next_sweep = now + sweep_every;
             }
             let limit = Some(next_sweep.saturating_duration_since(Instant::now()));
             let fd = self.notifier.as_ref().map(|notifier| notifier.as_fd());
@@ -170,10 +183,18 @@ impl Watcher {
         for notice in noticed {
             match notice {
                 Noticed::Changed(Key::Job(id)) if looked.insert(id) => drop(self.look(id)),
-                Noticed::Changed(Key::Job(_)) => {}
                 Noticed::Changed(Key::Inbox) | Noticed::Gone(Key::Inbox) => (self.on_inbox)(),
                 Noticed::Gone(Key::Job(id)) => drop(self.look(id)),
-                Noticed::Overflow => self.look_at_all(),
+                Noticed::Entry(Key::Day, name) => self.take_folder_notice(&name),
+                Noticed::Entry(Key::Days, name) => self.take_day_notice(&name),
+                // One look was enough, and other kinds of watches tell in other ways.
+                Noticed::Entry(Key::Job(_) | Key::Inbox, _)
+                | Noticed::Changed(Key::Job(_) | Key::Day | Key::Days)
+                | Noticed::Gone(Key::Day | Key::Days) => {}
+                Noticed::Overflow => {
+                    self.look_at_all();
+                    self.compare_days();
+                }
             }
         }
     }
@@ -187,9 +208,12 @@ impl Watcher {
 
     /// Finds jobs whose supervisor is gone without anybody having been told.
     fn sweep(&self) {
+        self.catalog.tend_events();
         if self.notifier.is_none() {
             self.look_at_all();
+            self.compare_changed_days();
         }
+        self.look_at_unreadable();
         for id in self.catalog.active_ids() {
             if !self.queue.is_running(id) {
                 continue;

@@ -1,99 +1,74 @@
-//! The newest events, numbered, for watchers that keep up.
+//! What has happened, told once and in order: written to the journal, kept for a while, passed on.
 //!
-//! A watcher is a position. One that falls behind the oldest kept event is told so; it never
-//! holds anything back for others. Nothing of this survives the process.
+//! A job as it is now is compared with what has been told of it, and each transition in between
+//! is told, seen or not. A watcher is a position: it reads here while it keeps up and from the
+//! journal's files when it does not. It never holds anything back for others.
+//!
+//! While the journal cannot be written nothing is told, and nothing is forgotten: what is due is
+//! worked out again as soon as there is room.
 
 use std::{
-    collections::VecDeque,
-    sync::{Arc, Mutex, PoisonError},
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio::sync::watch;
 
-use crate::job::{Job, StateKind, Time};
+use crate::{
+    job::{Job, JobId, StateKind, Time},
+    store::{EventKind, JobEvent, Journal, JournalReader, OutputSpan, StoreError, Told},
+    sys::clock,
+};
 
-use super::recent::weight;
+use super::told::{event, event_weight, facts, told_of};
 
-/// The most events that are kept.
-const EVENTS_MAX: usize = 65_536;
-/// The most bytes that the kept events take, roughly.
-const BYTES_MAX: usize = 64 * 1024 * 1024;
+/// The most events that are kept in memory.
+const EVENTS_MAX: usize = 16_384;
+/// The most bytes that they take there, roughly.
+const BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// What happened to a job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum EventKind {
-    /// It was accepted.
-    Created,
-    /// Its process started.
-    Started,
-    /// Something else about it changed.
-    Updated,
-    /// It ended.
-    Ended,
-    /// It was removed.
-    Deleted,
-}
-
-/// One thing that happened to a job.
-#[derive(Clone, Debug)]
-pub struct JobEvent {
-    /// Counts the events of this service, from 1.
-    pub sequence: u64,
-    /// What.
-    pub kind: EventKind,
-    /// When it was noticed.
-    pub time: Time,
-    /// The state before.
-    pub previous: Option<StateKind>,
-    /// The job after.
-    pub job: Arc<Job>,
-}
-
-/// The position asked for is older than what is kept.
+/// The events asked for are not in memory any more: the journal may have them.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Expired {
-    /// The oldest position that can still be read from.
-    pub oldest: u64,
-}
+pub struct NotKept;
 
-/// The ring of events.
+/// The events.
 #[derive(Debug)]
 pub(super) struct Events {
-    ring: Mutex<Ring>,
+    epoch: String,
+    inner: Mutex<Inner>,
     head: watch::Sender<u64>,
 }
 
-#[derive(Debug, Default)]
-struct Ring {
-    events: VecDeque<Arc<JobEvent>>,
+#[derive(Debug)]
+struct Inner {
+    journal: Journal,
+    ring: VecDeque<Arc<JobEvent>>,
     bytes: usize,
+    /// Jobs of which something could not be told, at most one entry for each job of the store.
+    behind: BTreeMap<JobId, Behind>,
 }
 
-impl Default for Events {
-    fn default() -> Self {
-        Self { ring: Mutex::default(), head: watch::Sender::new(0) }
-    }
+/// A job of which something could not be told yet.
+#[derive(Clone, Debug)]
+struct Behind {
+    job: Arc<Job>,
+    is_removed: bool,
 }
 
 impl Events {
-    /// Appends an event and wakes those who wait for one.
-    pub(super) fn append(
-        &self,
-        kind: EventKind,
-        time: Time,
-        previous: Option<StateKind>,
-        job: Arc<Job>,
-    ) {
-        let mut ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let sequence = *self.head.borrow() + 1;
-        ring.bytes += weight(&job);
-        ring.events.push_back(Arc::new(JobEvent { sequence, kind, time, previous, job }));
-        while (ring.events.len() > EVENTS_MAX || ring.bytes > BYTES_MAX)
-            && let Some(oldest) = ring.events.pop_front()
-        {
-            ring.bytes -= weight(&oldest.job);
-        }
-        self.head.send_replace(sequence);
+    pub(super) fn new(journal: Journal) -> Self {
+        let (epoch, head) = (journal.epoch().to_owned(), watch::Sender::new(journal.head()));
+        let inner = Inner { journal, ring: VecDeque::new(), bytes: 0, behind: BTreeMap::new() };
+        Self { epoch, inner: Mutex::new(inner), head }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Names the run of sequences without a gap.
+    pub(super) fn epoch(&self) -> &str {
+        &self.epoch
     }
 
     /// The sequence of the newest event, and a way to wait for a newer one.
@@ -101,40 +76,284 @@ impl Events {
         self.head.subscribe()
     }
 
+    /// The oldest position that can be read from.
+    pub(super) fn oldest(&self) -> u64 {
+        self.lock().journal.oldest()
+    }
+
     /// Up to `count` events after `position`.
-    pub(super) fn after(&self, position: u64, count: usize) -> Result<Vec<Arc<JobEvent>>, Expired> {
-        let ring = self.ring.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(first) = ring.events.front().map(|event| event.sequence) else {
+    pub(super) fn after(&self, position: u64, count: usize) -> Result<Vec<Arc<JobEvent>>, NotKept> {
+        if position >= *self.head.borrow() {
             return Ok(Vec::new());
-        };
-        if position + 1 < first {
-            return Err(Expired { oldest: first - 1 });
         }
-        let skip = usize::try_from(position + 1 - first).unwrap_or(usize::MAX);
-        Ok(ring.events.iter().skip(skip).take(count).cloned().collect())
+        let inner = self.lock();
+        let first = inner.ring.front().map(|event| event.sequence).ok_or(NotKept)?;
+        let skip = (position + 1).checked_sub(first).ok_or(NotKept)?;
+        let skip = usize::try_from(skip).unwrap_or(usize::MAX);
+        Ok(inner.ring.iter().skip(skip).take(count).cloned().collect())
+    }
+
+    /// A reader of the journal's files.
+    pub(super) fn reader(&self) -> JournalReader {
+        self.lock().journal.reader()
+    }
+
+    /// What has been told of a job that had not ended then.
+    pub(super) fn told(&self, id: JobId) -> Option<Told> {
+        self.lock().journal.told(id)
+    }
+
+    /// The jobs of which more may have to be told.
+    pub(super) fn unended(&self) -> Vec<JobId> {
+        self.lock().journal.unended()
+    }
+
+    /// Takes it that a job as it is now is known to everybody.
+    pub(super) fn assume(&self, job: &Job) {
+        self.lock().journal.assume(job.id(), told_of(job, [0, 0]));
+    }
+
+    /// Tells what has not been told of a job, which is now as given.
+    pub(super) fn tell(&self, job: &Arc<Job>) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.tell(job) {
+            inner.fall_behind(Behind { job: Arc::clone(job), is_removed: false }, &error);
+        }
+        self.wake(&inner);
+    }
+
+    /// Tells of a change of a job that has ended.
+    pub(super) fn tell_updated(&self, job: &Arc<Job>) {
+        let mut inner = self.lock();
+        let (now, kind) = (Time::from(clock::now()), job.state.kind());
+        let event = event(EventKind::Updated, now, Some(kind), job);
+        if let Err(error) = inner.append(event, None) {
+            tracing::warn!(job = %job.id(), %error, "a change of an ended job is not told");
+        }
+        self.wake(&inner);
+    }
+
+    /// Tells that a job is gone.
+    pub(super) fn tell_removed(&self, job: &Arc<Job>) {
+        let mut inner = self.lock();
+        if let Err(error) = inner.tell_removed(job) {
+            inner.fall_behind(Behind { job: Arc::clone(job), is_removed: true }, &error);
+        }
+        self.wake(&inner);
+    }
+
+    /// Tells that a job is gone of which nobody knows more than its id.
+    pub(super) fn tell_vanished(&self, id: JobId) {
+        let mut inner = self.lock();
+        let told = inner.journal.told(id);
+        let event = JobEvent {
+            sequence: 0,
+            kind: EventKind::Deleted,
+            time: Time::from(clock::now()),
+            previous: told.map(|told| told.kind),
+            id,
+            revision: told.map_or(0, |told| told.revision),
+            job: None,
+            output: None,
+        };
+        if let Err(error) = inner.append(event, None) {
+            tracing::warn!(job = %id, %error, "a removal is not told");
+        }
+        self.wake(&inner);
+    }
+
+    /// Tells how much output an attempt of an active job has written, if that is news.
+    pub(super) fn tell_output(&self, job: &Arc<Job>, attempt: u32, to: [u64; 2]) {
+        let mut inner = self.lock();
+        // What was ended or removed since has told it all.
+        let Some(told) = inner.journal.told(job.id()) else { return };
+        let from = if told.attempt == attempt { told.logged } else { [0, 0] };
+        // Two looks may come in the wrong order.
+        let to = [to[0].max(from[0]), to[1].max(from[1])];
+        if to == from {
+            return;
+        }
+        let output = Some(OutputSpan { attempt, from, to });
+        let now = Time::from(clock::now());
+        let event = JobEvent { output, ..event(EventKind::Log, now, Some(told.kind), job) };
+        // What cannot be told now is told with what comes next.
+        let _ = inner.append(event, Some(Told { attempt, logged: to, ..told }));
+        self.wake(&inner);
+    }
+
+    /// Tells what could not be told before, and drops history that is due. For a moment in which
+    /// nothing else is to be done.
+    pub(super) fn tend(&self) {
+        let mut inner = self.lock();
+        inner.journal.trim(Time::from(clock::now()));
+        while let Some((id, behind)) = inner.behind.first_key_value() {
+            let (id, behind) = (*id, behind.clone());
+            let told = if behind.is_removed {
+                inner.tell_removed(&behind.job)
+            } else {
+                inner.tell(&behind.job)
+            };
+            if told.is_err() {
+                break;
+            }
+            inner.behind.remove(&id);
+            if inner.behind.is_empty() {
+                tracing::info!("events are told again");
+            }
+        }
+        self.wake(&inner);
+    }
+
+    /// Makes the journal last, for the end of the service.
+    pub(super) fn close(&self) -> Result<(), StoreError> {
+        self.lock().journal.close()
+    }
+
+    fn wake(&self, inner: &Inner) {
+        let head = inner.journal.head();
+        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+    }
+}
+
+impl Inner {
+    /// Appends the events that lead from what was told of a job to what it is now.
+    fn tell(&mut self, job: &Arc<Job>) -> Result<(), StoreError> {
+        let told = match self.journal.told(job.id()) {
+            Some(told) => told,
+            None => self.tell_created(job)?,
+        };
+        if job.revision < told.revision {
+            return Ok(());
+        }
+        let kind = job.state.kind();
+        if told.kind == StateKind::Queued
+            && let Some(started) = job.as_started()
+        {
+            let time =
+                started.state.running().map_or(job.accepted.create_time, |it| it.started.time);
+            let next = told_of(&started, told.logged);
+            let event = event(EventKind::Started, time, Some(told.kind), &Arc::new(started));
+            self.append(event, Some(next))?;
+        } else if told.kind == kind && facts(job) != told.facts {
+            let time = Time::from(clock::now());
+            let event = event(EventKind::Updated, time, Some(kind), job);
+            self.append(event, Some(told_of(job, told.logged)))?;
+        }
+        let told = self.journal.told(job.id()).unwrap_or(told);
+        if let Some(end) = job.state.end() {
+            let to = [end.stdout.size_bytes, end.stderr.size_bytes];
+            let attempt = job.state.attempt();
+            let from = if told.attempt == attempt { told.logged } else { [0, 0] };
+            if from != to {
+                // All of its output is told before its end is.
+                let output = Some(OutputSpan { attempt, from, to });
+                let written = event(EventKind::Log, end.time, Some(told.kind), job);
+                let next = Told { attempt, logged: to, ..told };
+                self.append(JobEvent { output, ..written }, Some(next))?;
+            }
+            self.append(event(EventKind::Ended, end.time, Some(told.kind), job), None)?;
+        } else if told.revision < job.revision {
+            // A change that callers do not see.
+            self.journal.assume(job.id(), Told { revision: job.revision, ..told });
+        }
+        Ok(())
+    }
+
+    fn tell_created(&mut self, job: &Arc<Job>) -> Result<Told, StoreError> {
+        let created = Arc::new(job.as_accepted());
+        let told = told_of(&created, [0, 0]);
+        let time = job.accepted.create_time;
+        self.append(event(EventKind::Created, time, None, &created), Some(told))?;
+        Ok(told)
+    }
+
+    fn tell_removed(&mut self, job: &Arc<Job>) -> Result<(), StoreError> {
+        if job.state.is_ended() && self.journal.told(job.id()).is_some() {
+            // Its end could not be told before.
+            self.tell(job)?;
+        }
+        let (now, kind) = (Time::from(clock::now()), job.state.kind());
+        self.append(event(EventKind::Deleted, now, Some(kind), job), None)
+    }
+
+    fn append(&mut self, event: JobEvent, told: Option<Told>) -> Result<(), StoreError> {
+        let event = Arc::new(self.journal.append(event, told)?);
+        self.bytes += event_weight(&event);
+        self.ring.push_back(event);
+        while (self.ring.len() > EVENTS_MAX || self.bytes > BYTES_MAX)
+            && let Some(oldest) = self.ring.pop_front()
+        {
+            self.bytes -= event_weight(&oldest);
+        }
+        Ok(())
+    }
+
+    fn fall_behind(&mut self, behind: Behind, error: &StoreError) {
+        if self.behind.is_empty() {
+            tracing::warn!(%error, "the journal cannot be written: events wait until it can");
+        }
+        self.behind.insert(behind.job.id(), behind);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::catalog::tests::job_of;
+    use crate::catalog::tests::{job_of, journal};
 
     #[test]
-    fn a_reader_gets_every_event_after_its_position_or_is_told_it_is_too_late() {
-        let events = Events::default();
-        let job = job_of(1);
-        for _ in 0..EVENTS_MAX + 10 {
-            events.append(EventKind::Updated, Time::from_nanos(0), None, Arc::clone(&job));
+    fn a_reader_gets_every_event_after_its_position_or_is_sent_to_the_journal() {
+        let folder = tempfile::tempdir().unwrap();
+        let events = Events::new(journal(folder.path()));
+        let count = EVENTS_MAX as u64 + 10;
+        for millis in 0..count {
+            events.tell(&job_of(millis + 1));
         }
-        assert_eq!(events.after(0, 5).unwrap_err(), Expired { oldest: 10 });
+        assert_eq!(events.after(0, 5).unwrap_err(), NotKept);
         let sequences = |position| {
             let events = events.after(position, 3).unwrap();
             events.iter().map(|event| event.sequence).collect::<Vec<_>>()
         };
-        assert_eq!(sequences(10), [11, 12, 13]);
         let head = *events.head().borrow();
+        assert_eq!(head, count);
+        let first = events.lock().ring.front().unwrap().sequence;
+        assert_eq!(sequences(first - 1), [first, first + 1, first + 2]);
         assert_eq!(sequences(head - 1), [head]);
         assert!(sequences(head).is_empty());
+        let stored = events.reader().read(0, head, 3).unwrap().unwrap();
+        assert_eq!(stored[2].sequence, 3);
+        assert_eq!(stored[2].job.as_deref(), Some(&*job_of(3)));
+    }
+
+    #[test]
+    fn a_job_is_told_once_whatever_is_seen_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let events = Events::new(journal(folder.path()));
+        let job = job_of(1);
+        events.tell(&job);
+        events.tell(&job);
+        let mut labelled = Job::clone(&job);
+        labelled.labels.insert("a".to_owned(), "b".to_owned());
+        labelled.revision = 2;
+        events.tell(&Arc::new(labelled));
+        events.tell(&job);
+        let kinds: Vec<_> = events.after(0, 9).unwrap().iter().map(|event| event.kind).collect();
+        assert_eq!(kinds, [EventKind::Created, EventKind::Updated]);
+    }
+
+    #[test]
+    fn output_is_told_from_where_it_was_told_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let events = Events::new(journal(folder.path()));
+        let job = job_of(1);
+        events.tell_output(&job, 1, [1, 1]);
+        events.tell(&job);
+        events.tell_output(&job, 1, [3, 0]);
+        events.tell_output(&job, 1, [3, 0]);
+        events.tell_output(&job, 1, [5, 2]);
+        let spans: Vec<_> =
+            events.after(1, 9).unwrap().iter().filter_map(|event| event.output).collect();
+        let span = |from, to| OutputSpan { attempt: 1, from, to };
+        assert_eq!(spans, [span([0, 0], [3, 0]), span([3, 0], [5, 2])]);
     }
 }

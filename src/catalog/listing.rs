@@ -1,6 +1,9 @@
 //! Finding jobs by what they are: pages, prefixes, counts. Days are read when they are needed.
 
-use std::{collections::BTreeMap, sync::PoisonError};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::PoisonError,
+};
 
 use crate::{
     job::{JobFilter, JobId, JobIdPrefix, StateKind},
@@ -13,11 +16,12 @@ use super::{Catalog, lock};
 #[derive(Debug)]
 pub(super) struct Loading {
     days: Vec<String>,
+    unended: Vec<JobId>,
 }
 
 impl Loading {
     pub(super) fn of(days: Vec<String>) -> Self {
-        Self { days }
+        Self { days, unended: Vec::new() }
     }
 }
 
@@ -45,19 +49,24 @@ impl Catalog {
         let mut loading = lock(&self.loading);
         let Some(day) = loading.days.last().cloned() else { return Ok(false) };
         for id in self.store.ids_of_day(&day)? {
-            self.load(id);
+            self.load(id, &mut loading.unended);
         }
         loading.days.pop();
         Ok(!loading.days.is_empty())
     }
 
-    fn load(&self, id: JobId) {
-        let is_known =
-            self.entries.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id);
-        if is_known {
+    /// Jobs that were found while days were read, have not ended and are not active: somebody put
+    /// their folders there while no service ran.
+    pub fn take_unended(&self) -> Vec<JobId> {
+        std::mem::take(&mut lock(&self.loading).unended)
+    }
+
+    fn load(&self, id: JobId, unended: &mut Vec<JobId>) {
+        if self.is_known(id) {
             return;
         }
         match self.store.job_dir(id).read() {
+            Ok(job) if !job.state.is_ended() => unended.push(id),
             Ok(job) => self.note_if_absent(&job),
             // Removed since the day was listed.
             Err(StoreError::Missing(_)) => {}
@@ -77,6 +86,22 @@ impl Catalog {
         if lock(&self.unreadable).insert(id) {
             tracing::warn!(job = %id, %error, "the folder of a job cannot be read");
         }
+    }
+
+    /// Whether the index has a job.
+    pub fn is_known(&self, id: JobId) -> bool {
+        self.entries.read().unwrap_or_else(PoisonError::into_inner).contains_key(&id)
+    }
+
+    /// The jobs of a day that the index has.
+    pub fn known_ids_of_day(&self, day: &str) -> BTreeSet<JobId> {
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        entries.keys().filter(|id| id.day() == day).copied().collect()
+    }
+
+    /// Up to `count` of the folders that cannot be read.
+    pub fn unreadable_ids(&self, count: usize) -> Vec<JobId> {
+        lock(&self.unreadable).iter().take(count).copied().collect()
     }
 
     /// How many folders cannot be read.

@@ -7,6 +7,8 @@ mod events;
 mod listing;
 mod recent;
 mod removal;
+mod telling;
+mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -16,13 +18,13 @@ use std::{
 
 use tokio::sync::watch;
 
-pub use events::{EventKind, Expired, JobEvent};
+pub use events::NotKept;
 pub use listing::{Candidates, Counts};
 pub use recent::weight;
 
 use crate::{
-    job::{IdClock, Job, JobFilter, JobId, State, StateKind, Time},
-    store::{Store, StoreError},
+    job::{IdClock, Job, JobFilter, JobId, StateKind, Time},
+    store::{Gone, Opened, Store, StoreError},
     sys::{clock, fs, inotify::Watch},
 };
 
@@ -55,6 +57,13 @@ struct Entry {
     labels: Arc<BTreeMap<String, String>>,
 }
 
+/// What had been told before this service started.
+#[derive(Debug)]
+struct Before {
+    gone: HashMap<JobId, Gone>,
+    is_new_epoch: bool,
+}
+
 /// The index.
 #[derive(Debug)]
 pub struct Catalog {
@@ -66,7 +75,11 @@ pub struct Catalog {
     loading: Mutex<listing::Loading>,
     owners: Mutex<BTreeSet<Arc<str>>>,
     ids: Mutex<IdClock>,
+    /// Jobs that are being accepted: their folders are there before the index has them.
+    creating: Mutex<BTreeSet<JobId>>,
     events: Events,
+    /// What the journal had told when it was opened.
+    before: Before,
     /// Watches of folders that need none any more.
     freed: Mutex<Vec<Watch>>,
     /// Jobs that are on their way out: their end is followed by their removal.
@@ -84,10 +97,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Catalog {
     /// An index of `store` that knows no job yet. Days are loaded by `load_next_day`.
     ///
-    /// Ended jobs without a time of their own are due for deletion after `retention`.
-    pub fn new(store: Arc<Store>, retention: Option<Duration>) -> Result<Self, StoreError> {
+    /// Ended jobs without a time of their own are due for deletion after `retention`. What happens
+    /// is told by `journal`.
+    pub fn new(
+        store: Arc<Store>,
+        journal: Opened,
+        retention: Option<Duration>,
+    ) -> Result<Self, StoreError> {
         let last = store.last_id()?;
         let days = store.days()?;
+        let Opened { journal, gone, is_new_epoch } = journal;
         Ok(Self {
             store,
             active: RwLock::default(),
@@ -97,7 +116,9 @@ impl Catalog {
             loading: Mutex::new(listing::Loading::of(days)),
             owners: Mutex::default(),
             ids: Mutex::new(IdClock::after(last)),
-            events: Events::default(),
+            creating: Mutex::default(),
+            events: Events::new(journal),
+            before: Before { gone, is_new_epoch },
             freed: Mutex::default(),
             deleting: Mutex::default(),
             retention,
@@ -110,33 +131,51 @@ impl Catalog {
         &self.store
     }
 
-    /// A new id, larger than every one before, and the time of acceptance.
+    /// A new id, larger than every one before, and the time of acceptance. Its folder is not
+    /// taken for somebody else's until the job is inserted or `give_up` is called.
     pub fn next_id(&self) -> std::io::Result<(JobId, Time)> {
         let random = clock::random_u64()?;
         let mut ids = lock(&self.ids);
         let now = Time::from(clock::now());
-        Ok((ids.next(now, random), now))
+        let id = ids.next(now, random);
+        lock(&self.creating).insert(id);
+        Ok((id, now))
     }
 
-    /// Takes in a job that has not ended. `is_new` tells that nobody has been told of it yet.
-    pub fn insert(&self, job: Job, watch: Option<Watch>, is_new: bool) {
+    /// A job is not accepted after all.
+    pub fn give_up(&self, id: JobId) {
+        lock(&self.creating).remove(&id);
+    }
+
+    /// Whether a job is being accepted. To be asked before whether it is known.
+    pub fn is_creating(&self, id: JobId) -> bool {
+        lock(&self.creating).contains(&id)
+    }
+
+    /// Takes in a job that has not ended, and tells of it what has not been told.
+    pub fn insert(&self, job: Job, watch: Option<Watch>) {
         let job = Arc::new(job);
         let id = job.id();
         self.note(&job);
         let seen = watch::Sender::new(Seen::Job(Arc::clone(&job)));
         let active = Active { seen, looking: Mutex::new(()), watch: Mutex::new(watch) };
         self.write_active().insert(id, Arc::new(active));
-        if is_new {
-            let time = job.accepted.create_time;
-            self.events.append(EventKind::Created, time, None, job);
-        }
+        lock(&self.creating).remove(&id);
+        self.events.tell(&job);
     }
 
-    /// Takes in a job that has ended while nobody looked.
+    /// Takes in a job that has ended and of which nothing has been told: somebody put its folder
+    /// into the store.
     pub fn insert_ended(&self, job: Job) {
         let job = Arc::new(job);
         self.note(&job);
-        lock(&self.recent).insert(job);
+        lock(&self.recent).insert(Arc::clone(&job));
+        self.events.tell(&job);
+    }
+
+    /// Whether a job has not ended, as far as is known.
+    pub fn is_active(&self, id: JobId) -> bool {
+        self.active_job(id).is_some()
     }
 
     fn note(&self, job: &Job) {
@@ -148,6 +187,7 @@ impl Catalog {
             labels: Arc::new(job.labels.clone()),
         };
         self.write_entries().insert(job.id(), entry);
+        lock(&self.unreadable).remove(&job.id());
         let ttl = job.accepted.spec.ttl_after_end.or(self.retention);
         if let (Some(end), Some(ttl)) = (job.state.end(), ttl) {
             lock(&self.expiring).insert((end.time.after(ttl), job.id()));
@@ -231,7 +271,7 @@ impl Catalog {
         if has_ended {
             lock(&self.recent).insert(Arc::clone(&job));
         }
-        self.tell(&known, &job);
+        self.events.tell(&job);
         active.seen.send_replace(Seen::Job(Arc::clone(&job)));
         if has_ended {
             self.write_active().remove(&id);
@@ -241,52 +281,13 @@ impl Catalog {
         Ok(job)
     }
 
-    /// Appends the events that lead from one record of a job to the next.
-    fn tell(&self, before: &Arc<Job>, after: &Arc<Job>) {
-        let mut previous = before.state.kind();
-        let now = after.state.kind();
-        if before.state.is_waiting()
-            && let Some(running) = after.state.running()
-        {
-            let started = match &after.state {
-                State::Running(_) => Arc::clone(after),
-                // It went on since: show it as it was when it started.
-                State::Queued | State::Claimed(_) | State::Exited { .. } | State::Ended { .. } => {
-                    let state = State::Running(running.clone());
-                    let revision = after.revision - 1;
-                    Arc::new(Job { state, revision, ..Job::clone(after) })
-                }
-            };
-            let time = running.started.time;
-            self.events.append(EventKind::Started, time, Some(previous), started);
-            previous = StateKind::Running;
-        } else if previous == now && is_told_apart(before, after) {
-            let time = Time::from(clock::now());
-            self.events.append(EventKind::Updated, time, Some(previous), Arc::clone(after));
-        }
-        if let Some(end) = after.state.end() {
-            self.events.append(EventKind::Ended, end.time, Some(previous), Arc::clone(after));
-        }
-    }
-
     /// Takes in a change of a job that has ended: its labels.
     pub fn replace_ended(&self, job: Job) -> Arc<Job> {
         let job = Arc::new(job);
         self.note(&job);
         lock(&self.recent).insert(Arc::clone(&job));
-        let (now, kind) = (Time::from(clock::now()), job.state.kind());
-        self.events.append(EventKind::Updated, now, Some(kind), Arc::clone(&job));
+        self.events.tell_updated(&job);
         job
-    }
-
-    /// The sequence of the newest event, and a way to wait for a newer one.
-    pub fn event_head(&self) -> watch::Receiver<u64> {
-        self.events.head()
-    }
-
-    /// Up to `count` events after a sequence.
-    pub fn events_after(&self, position: u64, count: usize) -> Result<Vec<Arc<JobEvent>>, Expired> {
-        self.events.after(position, count)
     }
 
     fn write_active(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<JobId, Arc<Active>>> {
@@ -298,15 +299,6 @@ impl Catalog {
     }
 }
 
-/// Whether a change shows in what callers see: a claim alone does not.
-fn is_told_apart(before: &Job, after: &Job) -> bool {
-    before.labels != after.labels
-        || before.cancel != after.cancel
-        || before.kills != after.kills
-        || before.timeout_change != after.timeout_change
-        || (before.state.running() != after.state.running())
-}
-
 impl Entry {
     fn matches(&self, id: JobId, filter: &JobFilter) -> bool {
         filter.matches_facts(id, self.kind, self.create_time, &self.owner, &self.labels)
@@ -315,12 +307,22 @@ impl Entry {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::path::Path;
+
     use super::*;
-    use crate::job::{Accepted, Command, Durability, EnvInheritance, Spec};
+    use crate::{
+        job::{Accepted, Command, Durability, EnvInheritance, Spec, State},
+        store::{Journal, JournalLimits},
+    };
+
+    pub(crate) fn journal(root: &Path) -> Journal {
+        let limits = JournalLimits { bytes_max: 1 << 30, events_max: 1 << 30, age_max: None };
+        Journal::open(&Store::open(root).unwrap(), limits).unwrap().journal
+    }
 
     pub(crate) fn job_of(millis: u64) -> Arc<Job> {
         let spec = Spec {
-            command: Command::Shell(String::new()),
+            command: Command::Shell("true".to_owned()),
             working_dir: None,
             env: BTreeMap::new(),
             secret_keys: Vec::new(),

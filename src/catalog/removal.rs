@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, PoisonError};
 
-use super::{Catalog, EventKind, Seen, lock};
+use super::{Catalog, Seen, lock};
 use crate::{
     job::{Job, JobId, Time},
-    sys::{clock, inotify::Watch},
+    sys::inotify::Watch,
 };
 
 impl Catalog {
@@ -60,9 +60,10 @@ impl Catalog {
         lock(&self.recent).remove(id);
         lock(&self.unreadable).remove(&id);
         let was_there = self.write_entries().remove(&id).is_some();
-        if let Some(job) = known.filter(|_| was_there) {
-            let (now, kind) = (Time::from(clock::now()), job.state.kind());
-            self.events.append(EventKind::Deleted, now, Some(kind), job);
+        match known {
+            Some(job) if was_there => self.events.tell_removed(&job),
+            None if was_there => self.events.tell_vanished(id),
+            Some(_) | None => {}
         }
         if let Some(active) = active {
             lock(&self.freed).extend(lock(&active.watch).take());

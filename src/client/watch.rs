@@ -58,8 +58,13 @@ impl Watch {
             Some(stream) => stream,
             closed => {
                 let request = self.request.clone();
-                let opened = self.client.service.clone().watch_events(request).await;
-                closed.insert(super::into_reply(opened)?)
+                let opened = self.client.service.clone().watch_events(request).await?;
+                // Where it begins, for the case that it is cut off before it brings anything.
+                let begin = opened.metadata().get("jobwarden-resume-token");
+                if let Some(Ok(token)) = begin.map(|token| token.to_str()) {
+                    token.clone_into(&mut self.request.resume_token);
+                }
+                closed.insert(opened.into_inner())
             }
         };
         match stream.message().await? {

@@ -41,9 +41,12 @@ pub struct ServeFlags {
     /// Let one Wait call wait at most this long [default: 1h]
     #[arg(long, value_name = "DURATION")]
     pub max_wait: Option<String>,
-    /// Serve at most this many log and event streams at once [default: 4096]
+    /// Serve at most this many log and event streams at once [default: 16384]
     #[arg(long, value_name = "N")]
     pub max_streams: Option<String>,
+    /// Serve at most this many of them for one principal [default: 8192]
+    #[arg(long, value_name = "N")]
+    pub max_streams_per_principal: Option<String>,
     /// Wait at most this long for calls to finish when shutting down [default: 10s]
     #[arg(long, value_name = "DURATION")]
     pub drain_limit: Option<String>,
@@ -53,6 +56,19 @@ pub struct ServeFlags {
     /// Delete ended jobs after this long [default: none]
     #[arg(long, value_name = "DURATION")]
     pub retention: Option<String>,
+    /// Keep at most this many bytes of past events for watchers that resume [default: 256MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub journal_max_bytes: Option<String>,
+    /// Keep at most this many past events [default: 1000000]
+    #[arg(long, value_name = "N")]
+    pub journal_max_events: Option<String>,
+    /// Keep past events for this long [default: 7days]
+    #[arg(long, value_name = "DURATION")]
+    pub journal_max_age: Option<String>,
+    /// Notice changes in the task directory by inotify where it works (`auto`) or by looking every
+    /// half second (`poll`) [default: auto]
+    #[arg(long, value_name = "HOW")]
+    pub file_notices: Option<String>,
     /// Put jobs into control groups: `auto` (where possible) or `off` [default: off]
     #[arg(long, value_name = "WHEN")]
     pub cgroup: Option<String>,
@@ -78,9 +94,14 @@ impl ServeFlags {
             "max_stdin_bytes" => &self.max_stdin_bytes,
             "max_wait" => &self.max_wait,
             "max_streams" => &self.max_streams,
+            "max_streams_per_principal" => &self.max_streams_per_principal,
             "drain_limit" => &self.drain_limit,
             "idle_shutdown" => &self.idle_shutdown,
             "retention" => &self.retention,
+            "journal_max_bytes" => &self.journal_max_bytes,
+            "journal_max_events" => &self.journal_max_events,
+            "journal_max_age" => &self.journal_max_age,
+            "file_notices" => &self.file_notices,
             "cgroup" => &self.cgroup,
             "log_filter" => &self.log_filter,
             "log_format" => &self.log_format,

@@ -49,8 +49,10 @@ pub struct Config {
     pub max_stdin_bytes: u64,
     /// The longest time that one Wait waits, 1 s to 24 h. Default: 1 h.
     pub max_wait: Duration,
-    /// The most streams (`WatchEvents` and `TailLog`) at once, 1 to 1,000,000. Default: 4,096.
+    /// The most streams (`WatchEvents` and `TailLog`) at once, 1 to 1,000,000. Default: 16,384.
     pub max_streams: u32,
+    /// The most of them for one principal, 1 to 1,000,000. Default: 8,192.
+    pub max_streams_per_principal: u32,
     /// The longest time that a shutdown waits for calls to finish, at most 1 h. Default: 10 s.
     pub drain_limit: Duration,
     /// The service ends after this long without a job or a caller, 1 s to 10 years. Default:
@@ -58,6 +60,14 @@ pub struct Config {
     pub idle_shutdown: Option<Duration>,
     /// Ended jobs are deleted after this long, 1 s to 10 years. Default: they are kept.
     pub retention: Option<Duration>,
+    /// The most bytes of past events that are kept, 1 MiB to 1 TiB. Default: 256 MiB.
+    pub journal_max_bytes: u64,
+    /// The most past events that are kept, 1 to 4 billion. Default: 1,000,000.
+    pub journal_max_events: u32,
+    /// Past events are kept for this long, 1 s to 10 years. Default: 7 days.
+    pub journal_max_age: Option<Duration>,
+    /// How changes in the task directory are noticed. Default: [`FileNotices::Auto`].
+    pub file_notices: FileNotices,
     /// Whether jobs are put into control groups. Default: [`CgroupUse::Off`]: killing a
     /// tree is complete without, and starts are faster.
     pub cgroup: CgroupUse,
@@ -92,6 +102,15 @@ impl fmt::Display for ListenAddress {
             ListenAddress::Tcp(address) => address.fmt(formatter),
         }
     }
+}
+
+/// How changes in the task directory are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileNotices {
+    /// By inotify where it works, by looking every half second where it does not.
+    Auto,
+    /// By looking every half second: for file systems that change without inotify telling.
+    Poll,
 }
 
 /// Whether jobs are put into control groups.

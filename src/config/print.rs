@@ -7,7 +7,7 @@ use std::{
 
 use toml::Value;
 
-use super::{CgroupUse, Config, Durability, Effective, LogFormat, Source};
+use super::{CgroupUse, Config, Durability, Effective, FileNotices, LogFormat, Source};
 
 impl Effective {
     /// A TOML file that gives these settings again, with a comment over each value that names
@@ -24,15 +24,20 @@ impl Effective {
             max_stdin_bytes,
             max_wait,
             max_streams,
+            max_streams_per_principal,
             drain_limit,
             idle_shutdown,
             retention,
+            journal_max_bytes,
+            journal_max_events,
+            journal_max_age,
+            file_notices,
             cgroup,
             log_filter,
             log_format,
         } = &self.config;
         let listen = listen.iter().map(|address| Value::String(address.to_string())).collect();
-        let lines: [(&'static str, Value); 16] = [
+        let lines: [(&'static str, Value); 21] = [
             ("root", text(root.display())),
             ("listen", Value::Array(listen)),
             ("durability", text(durability_name(*durability))),
@@ -40,15 +45,17 @@ impl Effective {
             ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
             ("default_timeout", optional_duration(*default_timeout)),
             ("default_working_dir", text(default_working_dir.display())),
-            (
-                "max_stdin_bytes",
-                Value::Integer(i64::try_from(*max_stdin_bytes).unwrap_or(i64::MAX)),
-            ),
+            ("max_stdin_bytes", bytes(*max_stdin_bytes)),
             ("max_wait", optional_duration(Some(*max_wait))),
             ("max_streams", Value::Integer(i64::from(*max_streams))),
+            ("max_streams_per_principal", Value::Integer(i64::from(*max_streams_per_principal))),
             ("drain_limit", optional_duration(Some(*drain_limit))),
             ("idle_shutdown", optional_duration(*idle_shutdown)),
             ("retention", optional_duration(*retention)),
+            ("journal_max_bytes", bytes(*journal_max_bytes)),
+            ("journal_max_events", Value::Integer(i64::from(*journal_max_events))),
+            ("journal_max_age", optional_duration(*journal_max_age)),
+            ("file_notices", text(file_notices_name(*file_notices))),
             ("cgroup", text(cgroup_name(*cgroup))),
             ("log_filter", text(log_filter)),
             ("log_format", text(log_format_name(*log_format))),
@@ -73,6 +80,17 @@ fn optional_duration(duration: Option<Duration>) -> Value {
     match duration {
         Some(duration) => text(humantime::format_duration(duration)),
         None => text("none"),
+    }
+}
+
+fn bytes(count: u64) -> Value {
+    Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn file_notices_name(notices: FileNotices) -> &'static str {
+    match notices {
+        FileNotices::Auto => "auto",
+        FileNotices::Poll => "poll",
     }
 }
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use super::{
-    CgroupUse, Config, ConfigErrors, Durability, ListenAddress, LogFormat, MachineFacts, Mistake,
-    ServeFlags, Source, reader::Reader, values,
+    CgroupUse, Config, ConfigErrors, Durability, FileNotices, ListenAddress, LogFormat,
+    MachineFacts, Mistake, ServeFlags, Source, reader::Reader, values,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -19,6 +19,11 @@ const TEN_YEARS: Duration = Duration::from_hours(24 * 3650);
 
 /// The most bytes of standard input that can be allowed for a job.
 const STDIN_BYTES_MAX: u64 = 64 << 20;
+
+/// How many bytes of past events are kept: by default, at least and at most.
+const JOURNAL_BYTES: u64 = 256 << 20;
+const JOURNAL_BYTES_MIN: u64 = 1 << 20;
+const JOURNAL_BYTES_MAX: u64 = 1 << 40;
 
 /// The memory that one running job is reckoned with for the default of `max_running_jobs`.
 const MEMORY_BYTES_PER_JOB: u64 = 16 << 20;
@@ -109,12 +114,27 @@ impl Effective {
             max_stdin_bytes: reader
                 .one("max_stdin_bytes", 1 << 20, |it| values::bytes(it.text, STDIN_BYTES_MAX)),
             max_wait: reader.one("max_wait", HOUR, |it| values::duration(it.text, &(SECOND..=DAY))),
-            max_streams: number(&mut reader, "max_streams", 4096, 1_000_000),
+            max_streams: number(&mut reader, "max_streams", 16_384, 1_000_000),
+            max_streams_per_principal: number(
+                &mut reader,
+                "max_streams_per_principal",
+                8192,
+                1_000_000,
+            ),
             drain_limit: reader.one("drain_limit", 10 * SECOND, |it| {
                 values::duration(it.text, &(Duration::ZERO..=HOUR))
             }),
             idle_shutdown: optional_duration(&mut reader, "idle_shutdown", SECOND),
             retention: optional_duration(&mut reader, "retention", SECOND),
+            journal_max_bytes: reader.one("journal_max_bytes", JOURNAL_BYTES, |it| {
+                values::bytes_in(it.text, &(JOURNAL_BYTES_MIN..=JOURNAL_BYTES_MAX))
+            }),
+            journal_max_events: number(&mut reader, "journal_max_events", 1_000_000, u32::MAX),
+            journal_max_age: reader.one("journal_max_age", Some(7 * DAY), |given| {
+                values::duration_or_none(given.text, &(SECOND..=TEN_YEARS))
+            }),
+            file_notices: reader
+                .one("file_notices", FileNotices::Auto, |it| values::file_notices(it.text)),
             cgroup: reader.one("cgroup", CgroupUse::Off, |it| values::cgroup(it.text)),
             log_filter: reader
                 .one("log_filter", "info".to_owned(), |it| values::log_filter(it.text)),

@@ -119,7 +119,7 @@ fn the_printed_settings_give_the_same_settings_again() {
     let effective = resolve(&flags, &[("JOBWARDEN_MAX_WAIT", "90s")], None).unwrap();
     let toml = effective.to_toml();
     assert!(toml.contains("# JOBWARDEN_MAX_WAIT\nmax_wait = \"1m 30s\"\n"), "{toml}");
-    assert!(toml.contains("# default\nmax_streams = 4096\n"), "{toml}");
+    assert!(toml.contains("# default\nmax_streams = 16384\n"), "{toml}");
     let again = resolve(&ServeFlags::default(), &[], Some(&toml)).unwrap();
     assert_eq!(again.config, effective.config);
 }

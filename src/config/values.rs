@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{CgroupUse, Durability, ListenAddress, LogFormat};
+use super::{CgroupUse, Durability, FileNotices, ListenAddress, LogFormat};
 
 /// The longest path that a unix socket can have: `sun_path` less its NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -27,14 +27,21 @@ pub(super) fn number(text: &str, bounds: &RangeInclusive<u32>) -> Result<u32, St
 
 /// A number of bytes up to `most`, plain or with `KiB`, `MiB` or `GiB`.
 pub(super) fn bytes(text: &str, most: u64) -> Result<u64, String> {
-    let wrong = || format!("must be a number of bytes from 0 to {most}, for example 65536 or 1MiB");
+    bytes_in(text, &(0..=most))
+}
+
+/// A number of bytes within `bounds`.
+pub(super) fn bytes_in(text: &str, bounds: &RangeInclusive<u64>) -> Result<u64, String> {
+    let (least, most) = (bounds.start(), bounds.end());
+    let wrong =
+        || format!("must be a number of bytes from {least} to {most}, for example 65536 or 1MiB");
     let units = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("", 1)];
     let (digits, unit): (&str, u64) = units
         .iter()
         .find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))
         .ok_or_else(wrong)?;
     let count: u64 = digits.trim_end().replace('_', "").parse().map_err(|_| wrong())?;
-    count.checked_mul(unit).filter(|bytes| *bytes <= most).ok_or_else(wrong)
+    count.checked_mul(unit).filter(|bytes| bounds.contains(bytes)).ok_or_else(wrong)
 }
 
 /// A span of time within `bounds`, such as `90s`, `1h 30m` or `2days`.
@@ -118,6 +125,15 @@ pub(super) fn durability(text: &str) -> Result<Durability, String> {
         "power" => Ok(Durability::Power),
         "process" => Ok(Durability::Process),
         _ => Err("must be \"power\" or \"process\"".to_owned()),
+    }
+}
+
+/// How changes are noticed.
+pub(super) fn file_notices(text: &str) -> Result<FileNotices, String> {
+    match text {
+        "auto" => Ok(FileNotices::Auto),
+        "poll" => Ok(FileNotices::Poll),
+        _ => Err("must be \"auto\" or \"poll\"".to_owned()),
     }
 }
 

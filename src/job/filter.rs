@@ -26,9 +26,26 @@ pub struct JobFilter {
 impl JobFilter {
     /// Whether the filter selects `job` as it is now.
     pub fn matches(&self, job: &Job) -> bool {
+        self.matches_as(job, job.state.kind())
+    }
+
+    /// Whether the filter selects `job` with another state than the one it has now.
+    pub fn matches_as(&self, job: &Job, kind: StateKind) -> bool {
         let accepted = &job.accepted;
         let (create_time, owner) = (accepted.create_time, accepted.owner.as_str());
-        self.matches_facts(job.id(), job.state.kind(), create_time, owner, &job.labels)
+        self.matches_facts(job.id(), kind, create_time, owner, &job.labels)
+    }
+
+    /// Whether the filter selects a job of which only the id is known: conditions on anything
+    /// else do not hold.
+    pub fn selects_unknown(&self, id: JobId) -> bool {
+        let Self { job_ids, states, labels, created_after, created_before, owner } = self;
+        let is_free = states.is_empty()
+            && labels.is_empty()
+            && created_after.is_none()
+            && created_before.is_none()
+            && owner.is_none();
+        is_free && (job_ids.is_empty() || job_ids.contains(&id))
     }
 
     /// Whether the filter selects a job of which these things are known.

@@ -6,6 +6,7 @@
 mod draft;
 mod end;
 mod filter;
+mod history;
 mod id;
 mod kind;
 mod spec;

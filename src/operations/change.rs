@@ -41,11 +41,17 @@ impl Operations {
                 return Err(OperationError::Invalid(violations));
             }
             let dir = self.catalog.store().job_dir(id);
-            dir.replace_labels(dir.labels_changes()? + 1, &labels, self.is_synced())?;
-            if job.state.is_ended() {
-                return Ok(self.catalog.replace_ended(dir.read()?));
+            let change = dir.labels_changes()? + 1;
+            if !job.state.is_ended() {
+                dir.replace_labels(change, &labels, self.is_synced())?;
+                return Ok(self.watcher.look(id)?);
             }
-            Ok(self.watcher.look(id)?)
+            // A start after a crash looks at marked jobs and tells what has not been told.
+            self.catalog.store().mark_active(id)?;
+            let replaced = dir.replace_labels(change, &labels, self.is_synced());
+            let told = replaced.and_then(|()| Ok(self.catalog.replace_ended(dir.read()?)));
+            self.catalog.store().unmark_active(id);
+            Ok(told?)
         })
     }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    job::{Actor, EndState, Job, JobId, State, StopRequest, Time},
+    job::{Actor, Durability, EndState, Job, JobId, State, StopRequest, Time},
     store::{KillRequest, KillScope, StoreError},
     sys::{clock, signal},
     watcher,
@@ -105,8 +105,9 @@ impl Operations {
                 if is_held {
                     return Err(error.into());
                 }
-                self.catalog.store().remove_folder(id)?;
+                self.catalog.store().hide(id, self.is_synced())?;
                 self.watcher.forget(id, None);
+                self.catalog.store().dispose(id, None);
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -119,8 +120,12 @@ impl Operations {
             return Err(OperationError::Active(id));
         };
         self.catalog.note_read(&job);
-        self.catalog.store().remove(&job.accepted)?;
+        let accepted = Arc::clone(&job.accepted);
+        let is_synced = accepted.durability == Durability::Power;
+        self.catalog.store().hide(id, is_synced)?;
+        // Told while its files are still there: a start after a crash finds them and tells it.
         self.watcher.forget(id, Some(job));
+        self.catalog.store().dispose(id, Some(&accepted));
         Ok(())
     }
 

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use crate::{
     job::{
-        Accepted, Draft, DraftLimits, Job, JobId, Secrets, Spec, State, Violation,
-        check_request_id, check_variables,
+        Accepted, Draft, DraftLimits, Job, JobId, Secrets, Spec, Violation, check_request_id,
+        check_variables,
     },
     store::{StoreError, Submission},
 };
@@ -169,19 +169,12 @@ impl Operations {
             spec,
         };
         let submission = Submission { accepted, secrets, stdin };
-        let dir = self.catalog.store().create(&submission)?;
+        let dir = self.catalog.store().create(&submission).inspect_err(|_| {
+            self.catalog.give_up(id);
+        })?;
         let watch = self.watcher.watch(&dir, id);
-        let labels = submission.accepted.spec.labels.clone();
-        let job = Job {
-            accepted: Arc::new(submission.accepted),
-            state: State::Queued,
-            revision: 1,
-            labels,
-            cancel: None,
-            kills: Vec::new(),
-            timeout_change: None,
-        };
-        self.catalog.insert(job.clone(), watch, true);
+        let job = Job::new(Arc::new(submission.accepted));
+        self.catalog.insert(job.clone(), watch);
         Ok(Submitted { job: Arc::new(job), deduplicated: false })
     }
 }

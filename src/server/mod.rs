@@ -105,7 +105,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
     let served = runtime.block_on(async {
         let listeners = listen::bind_all(&config.listen).await?;
         let parts = assemble(config, &store, open_files)?;
-        let found = recover::recover(&parts.catalog, &parts.queue, &parts.watcher)?;
+        let found = recover::recover(&parts.catalog, &parts.watcher)?;
         tracing::info!(
             root = %config.root.display(),
             queued = found.queued,
@@ -189,6 +189,7 @@ fn limits(config: &Config) -> Limits {
         queued_max: config.max_queued_jobs.into(),
         wait_max: config.max_wait,
         streams_max: config.max_streams.into(),
+        streams_per_principal_max: config.max_streams_per_principal.into(),
         request_bytes_max: config.max_stdin_bytes + REQUEST_BYTES_BESIDES_STDIN,
     }
 }

@@ -8,14 +8,14 @@ use std::{
 use super::{ServeError, system};
 use crate::{
     catalog::Catalog,
-    config::{CgroupUse, Config},
+    config::{CgroupUse, Config, FileNotices},
     job::State,
     launch::Launch,
     launch_message::Notice,
     operations::{Defaults, Operations},
     queue::Queue,
     service::Follow,
-    store::Store,
+    store::{Journal, JournalLimits, Store},
     watcher::Watcher,
 };
 
@@ -37,7 +37,13 @@ pub(super) fn assemble(
     store: &Arc<Store>,
     open_files: u64,
 ) -> Result<Parts, ServeError> {
-    let catalog = Arc::new(Catalog::new(Arc::clone(store), config.retention)?);
+    let limits = JournalLimits {
+        bytes_max: config.journal_max_bytes,
+        events_max: config.journal_max_events.into(),
+        age_max: config.journal_max_age,
+    };
+    let journal = Journal::open(store, limits)?;
+    let catalog = Arc::new(Catalog::new(Arc::clone(store), journal, config.retention)?);
     let use_groups = config.cgroup == CgroupUse::Auto;
     let launch = Launch::start(&config.root, use_groups, open_files)
         .map_err(system("start the launcher"))?;
@@ -56,10 +62,12 @@ pub(super) fn assemble(
             }
         })
     };
+    let by_notice = config.file_notices == FileNotices::Auto;
     let watcher = Arc::new(Watcher::new(
         Arc::clone(&catalog),
         Arc::clone(&queue),
         Arc::clone(&launch),
+        by_notice,
         on_inbox,
     ));
     let defaults = Defaults {
@@ -73,7 +81,7 @@ pub(super) fn assemble(
     let made = Arc::new(made);
     // Set once, right here.
     let _ = operations.set(Arc::clone(&made));
-    let follow = Arc::new(Follow::new());
+    let follow = Arc::new(Follow::new(by_notice));
     Ok(Parts { catalog, queue, launch, watcher, follow, operations: made })
 }
 
@@ -100,8 +108,8 @@ pub(super) fn start_threads(parts: &Parts) -> Result<(), ServeError> {
             launch.run(on_notice, on_restart);
         }),
     )?;
-    let catalog = Arc::clone(&parts.catalog);
-    start("loader", Box::new(move || load_days(&catalog)))
+    let (catalog, watcher) = (Arc::clone(&parts.catalog), Arc::clone(&parts.watcher));
+    start("loader", Box::new(move || load_days(&catalog, &watcher)))
 }
 
 /// Lets the threads end. They are not waited for: each may sleep for up to a second, and none
@@ -112,6 +120,9 @@ pub(super) fn stop_threads(parts: &Parts) {
     parts.follow.stop();
     parts.launch.stop();
     parts.catalog.stop_loading();
+    if let Err(error) = parts.catalog.close_events() {
+        tracing::warn!(%error, "the journal cannot be closed: after a boot tokens will be expired");
+    }
 }
 
 /// Looks at the job that a notice of the launcher is about.
@@ -147,9 +158,13 @@ fn requeue_unstarted(watcher: &Watcher, queue: &Queue) {
     }
 }
 
-fn load_days(catalog: &Catalog) {
+fn load_days(catalog: &Catalog, watcher: &Watcher) {
     loop {
-        match catalog.load_next_day() {
+        let loaded = catalog.load_next_day();
+        for id in catalog.take_unended() {
+            watcher.look_at_folder(id);
+        }
+        match loaded {
             Ok(true) => {}
             Ok(false) => return,
             Err(error) => {

@@ -35,6 +35,11 @@ impl Caller {
         Self { principal: ANONYMOUS.to_owned(), peer }
     }
 
+    /// Who calls.
+    pub(super) fn principal(&self) -> &str {
+        &self.principal
+    }
+
     /// The caller as it is recorded with what it asks for.
     pub(super) fn actor(&self, request_id: &str) -> Actor {
         Actor {

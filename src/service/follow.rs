@@ -2,7 +2,7 @@
 //! that is followed, however many follow it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     os::fd::AsFd as _,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::{
     job::JobId,
@@ -30,7 +30,16 @@ const STOP_CHECK: Duration = Duration::from_millis(500);
 pub struct Follow {
     notifier: Option<Notifier<JobId>>,
     followed: Mutex<HashMap<JobId, Followed>>,
+    grown: Mutex<Grown>,
+    any_growth: Notify,
     is_stopping: AtomicBool,
+}
+
+/// Which jobs have grown, for one who follows all of them.
+#[derive(Debug, Default)]
+struct Grown {
+    is_collecting: bool,
+    ids: HashSet<JobId>,
 }
 
 #[derive(Debug)]
@@ -49,14 +58,50 @@ pub(super) struct Follower {
 }
 
 impl Follow {
-    /// Follows nothing yet. `run` does the work.
-    pub fn new() -> Self {
-        let notifier = Notifier::new();
+    /// Follows nothing yet. `run` does the work. Without `by_notice` followed output is looked at
+    /// every so often.
+    pub fn new(by_notice: bool) -> Self {
+        let notifier = by_notice.then(Notifier::new).transpose();
         if let Err(error) = &notifier {
             tracing::warn!(%error, "no inotify: followed output is looked at ten times a second");
         }
-        let followed = Mutex::default();
-        Self { notifier: notifier.ok(), followed, is_stopping: AtomicBool::new(false) }
+        Self {
+            notifier: notifier.ok().flatten(),
+            followed: Mutex::default(),
+            grown: Mutex::default(),
+            any_growth: Notify::new(),
+            is_stopping: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether nothing tells of growth.
+    pub(super) fn is_blind(&self) -> bool {
+        self.notifier.is_none()
+    }
+
+    /// Begins or ends to collect which of the followed jobs have grown.
+    pub(super) fn collect(&self, is_collecting: bool) {
+        *self.grown.lock().unwrap_or_else(PoisonError::into_inner) =
+            Grown { is_collecting, ids: HashSet::new() };
+    }
+
+    /// The jobs that have grown since this was last asked.
+    pub(super) fn take_grown(&self) -> HashSet<JobId> {
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut grown.ids)
+    }
+
+    /// Returns once a job has grown.
+    pub(super) async fn any_growth(&self) {
+        self.any_growth.notified().await;
+    }
+
+    fn note_growth<'a>(&self, ids: impl Iterator<Item = &'a JobId>) {
+        let mut grown = self.grown.lock().unwrap_or_else(PoisonError::into_inner);
+        if grown.is_collecting {
+            grown.ids.extend(ids);
+            self.any_growth.notify_one();
+        }
     }
 
     pub(super) fn follow(self: &Arc<Self>, dir: &JobDir, id: JobId) -> Follower {
@@ -83,11 +128,15 @@ impl Follow {
             for notice in notifier.take(|_| true).unwrap_or_default() {
                 match notice {
                     Noticed::Changed(id) | Noticed::Gone(id) => {
+                        self.note_growth([id].iter());
                         if let Some(entry) = followed.get(&id) {
                             entry.growth.send_modify(|count| *count += 1);
                         }
                     }
+                    // Nothing is watched by name here.
+                    Noticed::Entry(..) => {}
                     Noticed::Overflow => {
+                        self.note_growth(followed.keys());
                         for entry in followed.values() {
                             entry.growth.send_modify(|count| *count += 1);
                         }
@@ -104,12 +153,6 @@ impl Follow {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<JobId, Followed>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Follow {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

@@ -7,8 +7,10 @@ mod caller;
 pub mod convert;
 mod exec;
 mod follow;
+mod growth;
 mod read;
 pub mod status;
+mod streams;
 mod tail;
 pub mod text;
 mod wait;
@@ -16,7 +18,7 @@ mod watch;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
-use tokio::sync::{Semaphore, watch as signal};
+use tokio::sync::watch as signal;
 use tokio_stream::Stream;
 use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
@@ -33,13 +35,19 @@ use crate::{
 pub use self::follow::Follow;
 use self::{
     convert::{OutputFacts, StreamFacts},
-    status::Refusal,
+    growth::OutputWatchers,
+    status::{Refusal, ResumeAt},
+    streams::Streams,
 };
 
 /// How often a job that is being removed is looked at by those who wait for it.
 const DELETE_CHECK: Duration = Duration::from_millis(10);
 /// When to try again after the queue was full.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
+
+/// The header of a watch's answer that tells where it begins, and the trailer of one that the
+/// service ends.
+const RESUME_TOKEN_HEADER: &str = "jobwarden-resume-token";
 
 /// Bounds of the service that callers may see.
 #[derive(Clone, Debug)]
@@ -52,6 +60,8 @@ pub struct Limits {
     pub wait_max: Duration,
     /// The most streams at once.
     pub streams_max: u64,
+    /// The most streams of one principal at once.
+    pub streams_per_principal_max: u64,
     /// The largest request message in bytes.
     pub request_bytes_max: u64,
 }
@@ -65,7 +75,8 @@ struct Shared {
     follow: Arc<Follow>,
     limits: Limits,
     start_time: Time,
-    streams: Arc<Semaphore>,
+    streams: Arc<Streams>,
+    output_watchers: Arc<OutputWatchers>,
     draining: signal::Receiver<bool>,
 }
 
@@ -80,15 +91,22 @@ impl JobApi {
         start_time: Time,
         draining: signal::Receiver<bool>,
     ) -> Self {
-        let streams = usize::try_from(limits.streams_max).unwrap_or(Semaphore::MAX_PERMITS);
-        let streams = Arc::new(Semaphore::new(streams.min(Semaphore::MAX_PERMITS)));
-        Self(Arc::new(Shared { operations, follow, limits, start_time, streams, draining }))
+        let streams = Streams::new(limits.streams_max, limits.streams_per_principal_max);
+        let output_watchers = Arc::default();
+        Self(Arc::new(Shared {
+            operations,
+            follow,
+            limits,
+            start_time,
+            streams,
+            output_watchers,
+            draining,
+        }))
     }
 
     /// How many streams are open.
-    pub fn open_streams(&self) -> usize {
-        let all = usize::try_from(self.0.limits.streams_max).unwrap_or(Semaphore::MAX_PERMITS);
-        all.saturating_sub(self.0.streams.available_permits())
+    pub fn open_streams(&self) -> u64 {
+        self.0.streams.count()
     }
 
     fn catalog(&self) -> &Arc<Catalog> {
@@ -122,7 +140,7 @@ impl JobApi {
                 let limit = self.0.limits.queued_max;
                 Refusal::QueueFull { limit, retry_after: QUEUE_RETRY }
             }
-            OperationError::Draining => Refusal::Draining { resume_token: None },
+            OperationError::Draining => Refusal::Draining { resume_at: ResumeAt::Unknown },
             OperationError::NotStarted(id) => Refusal::NotStarted { id },
             OperationError::Ended(id) => match self.catalog().get(id) {
                 Ok(job) if job.state.is_ended() => Refusal::Ended { id, state: job.state.kind() },
@@ -276,7 +294,14 @@ macro_rules! calls {
                 &self,
                 request: Request<api::WatchEventsRequest>,
             ) -> Result<Response<Self::WatchEventsStream>, Status> {
-                self.answer("WatchEvents", "", self.watch_events(request)).await
+                let answer = self.answer("WatchEvents", "", self.watch_events(request)).await?;
+                let (stream, token) = answer.into_inner();
+                let mut response = Response::new(stream);
+                // Who is cut off before the first message goes on from here. Tokens are ASCII.
+                if let Ok(token) = token.parse() {
+                    response.metadata_mut().insert(RESUME_TOKEN_HEADER, token);
+                }
+                Ok(response)
             }
 
             async fn tail_log(

@@ -24,6 +24,17 @@ pub const CANDIDATES_MAX: usize = 20;
 /// The most bytes of a message; it travels in a header, in the details as well.
 const MESSAGE_BYTES_MAX: usize = 700;
 
+/// Where a stream that the service ends can go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ResumeAt {
+    /// Nothing has been sent, or it is no stream.
+    Unknown,
+    /// A watch goes on with this token.
+    Token(String),
+    /// A log goes on at these offsets, standard output first.
+    Offsets([u64; 2]),
+}
+
 /// Why a call is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -92,8 +103,8 @@ pub enum Refusal {
     /// The service shuts down.
     #[error("the service is shutting down; call again once it is back")]
     Draining {
-        /// Where a watch can continue.
-        resume_token: Option<String>,
+        /// Where the stream that this ends can go on.
+        resume_at: ResumeAt,
     },
     /// The history behind the token is gone.
     #[error("the history of this resume_token is gone; watch again without it for a snapshot")]
@@ -136,12 +147,12 @@ pub enum Refusal {
         keys: Vec<String>,
     },
     /// Too many streams are open.
-    #[error(
-        "{limit} streams are open, the most that this server serves; close some, then try again"
-    )]
+    #[error("{}", details::too_many_streams(*limit, *of_principal))]
     TooManyStreams {
         /// The most streams.
         limit: u64,
+        /// Whether they are the caller's own.
+        of_principal: bool,
     },
     /// Something that the call needs is away for now.
     #[error("{what} is not available now; try again shortly")]
@@ -227,7 +238,8 @@ impl From<Vec<Violation>> for Refusal {
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         let message = details::cut(&refusal.to_string(), MESSAGE_BYTES_MAX);
-        Self::with_error_details(refusal.code(), message, details::details(&refusal))
+        let (details, trailer) = (details::details(&refusal), details::trailer(&refusal));
+        Self::with_error_details_and_metadata(refusal.code(), message, details, trailer)
     }
 }
 

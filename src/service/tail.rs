@@ -8,14 +8,18 @@ mod start;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
-use super::{BoxStream, JobApi, convert, follow::Follower, status::Refusal};
+use super::{
+    BoxStream, JobApi,
+    caller::Caller,
+    convert,
+    follow::Follower,
+    status::{Refusal, ResumeAt},
+    streams::{Stop, StreamPermit},
+};
 use crate::{
     api::{self, tail_log_response::Kind},
     catalog::Seen,
@@ -25,7 +29,9 @@ use crate::{
     sys::clock,
 };
 
-use self::{pieces::Shaper, start::Start};
+pub(super) use self::pieces::Shaper;
+
+use self::start::Start;
 
 /// The most bytes of one chunk.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
@@ -40,9 +46,6 @@ const SMALL_BATCH_BYTES: usize = 256;
 
 type Sender = mpsc::Sender<Result<api::TailLogResponse, Status>>;
 
-/// The reader of a stream has gone.
-struct Gone;
-
 /// One `TailLog` stream.
 struct Tail {
     api: JobApi,
@@ -51,9 +54,11 @@ struct Tail {
     follower: Option<Follower>,
     reader: Option<LogReader>,
     shaper: Shaper,
+    /// Where a new call goes on after what has been sent.
+    sent: [u64; 2],
     heartbeat: Duration,
     bytes_left: Option<u64>,
-    _permit: OwnedSemaphorePermit,
+    _permit: StreamPermit,
 }
 
 impl JobApi {
@@ -61,6 +66,7 @@ impl JobApi {
         &self,
         request: Request<api::TailLogRequest>,
     ) -> Result<BoxStream<api::TailLogResponse>, Refusal> {
+        let caller = Caller::of(&request);
         let api::TailLogRequest {
             job_id,
             streams,
@@ -78,7 +84,7 @@ impl JobApi {
         let encoding = convert::choice("encoding", encoding)?;
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
         let id = self.resolve(&job_id).await?;
-        let permit = self.stream_permit()?;
+        let permit = self.stream_permit(&caller)?;
 
         // Before the first read: what is written in between is noticed.
         let dir = self.catalog().store().job_dir(id);
@@ -102,6 +108,7 @@ impl JobApi {
             id,
             sender,
             follower,
+            sent: reader.offsets(),
             reader: Some(reader),
             shaper: Shaper::new(encoding),
             heartbeat,
@@ -111,16 +118,6 @@ impl JobApi {
         let header = api::LogHeader { attempt: job.state.attempt(), ..header };
         tokio::spawn(tail.run(header));
         Ok(Box::pin(ReceiverStream::new(receiver)))
-    }
-
-    /// A place among the streams, until it is dropped.
-    pub(super) fn stream_permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        if *self.0.draining.borrow() {
-            return Err(Refusal::Draining { resume_token: None });
-        }
-        let limit = self.0.limits.streams_max;
-        let permit = Arc::clone(&self.0.streams).try_acquire_owned();
-        permit.map_err(|_| Refusal::TooManyStreams { limit })
     }
 }
 
@@ -136,14 +133,16 @@ enum Round {
 
 impl Tail {
     async fn run(mut self, header: api::LogHeader) {
-        if self.send(Kind::Header(header)).await.is_ok()
-            && let Err(refusal) = self.stream().await
-        {
-            let _ = self.sender.send(Err(refusal.into())).await;
+        let stopped = match self.send(Kind::Header(header)).await {
+            Ok(()) => self.stream().await,
+            Err(stop) => Err(stop),
+        };
+        if let Err(Stop::Refused(refusal)) = stopped {
+            let _ = self.sender.send(Err((*refusal).into())).await;
         }
     }
 
-    async fn stream(&mut self) -> Result<(), Refusal> {
+    async fn stream(&mut self) -> Result<(), Stop> {
         let mut last_sent = Instant::now();
         loop {
             if let Some(follower) = &mut self.follower {
@@ -153,19 +152,18 @@ impl Tail {
             let job = match self.api.catalog().get(self.id) {
                 Ok(job) => job,
                 Err(error) if error.is_missing() => return self.end_deleted().await,
-                Err(error) => return Err(self.api.store_refusal("reading a job", error)),
+                Err(error) => return Err(self.api.store_refusal("reading a job", error).into()),
             };
             match self.round(&job).await? {
-                Ok(Round::Sent(bytes)) => {
+                Round::Sent(bytes) => {
                     last_sent = Instant::now();
                     if bytes < SMALL_BATCH_BYTES && self.follower.is_some() {
                         tokio::time::sleep(SMALL_BATCH_PAUSE).await;
                     }
                     continue;
                 }
-                Ok(Round::Limit) => return self.end(api::LogEndReason::Limit, &job, false).await,
-                Ok(Round::Empty) => {}
-                Err(Gone) => return Ok(()),
+                Round::Limit => return self.end(api::LogEndReason::Limit, &job, false).await,
+                Round::Empty => {}
             }
             if job.state.is_ended() {
                 if self.api.is_removed(self.id).await {
@@ -176,22 +174,20 @@ impl Tail {
             if self.follower.is_none() {
                 return self.end(api::LogEndReason::Snapshot, &job, false).await;
             }
-            match self.wait(&job, last_sent + self.heartbeat).await? {
-                Ok(true) => last_sent = Instant::now(),
-                Ok(false) => {}
-                Err(Gone) => return Ok(()),
+            if self.wait(&job, last_sent + self.heartbeat).await? {
+                last_sent = Instant::now();
             }
         }
     }
 
     /// Reads a batch and sends it.
-    async fn round(&mut self, job: &Arc<Job>) -> Result<Result<Round, Gone>, Refusal> {
+    async fn round(&mut self, job: &Arc<Job>) -> Result<Round, Stop> {
         let limit = self.bytes_left.unwrap_or(u64::MAX).min(BATCH_BYTES_MAX as u64);
         let limit = usize::try_from(limit).unwrap_or(BATCH_BYTES_MAX);
         if limit == 0 {
-            return Ok(Ok(Round::Limit));
+            return Ok(Round::Limit);
         }
-        let Some(mut reader) = self.reader.take() else { return Ok(Err(Gone)) };
+        let Some(mut reader) = self.reader.take() else { return Err(Stop::Gone) };
         let end = job.state.end().map(|end| ([end.stdout, end.stderr], end.time));
         let read = self.api.blocking("reading output", move |_| {
             let pieces = read_batch(&mut reader, limit, end)?;
@@ -200,7 +196,7 @@ impl Tail {
         let (reader, pieces) = read.await?;
         self.reader = Some(reader);
         if pieces.is_empty() {
-            return Ok(Ok(Round::Empty));
+            return Ok(Round::Empty);
         }
         let mut sent = 0;
         for piece in pieces {
@@ -209,21 +205,15 @@ impl Tail {
                 self.bytes_left = self.bytes_left.map(|left| left - bytes.len() as u64);
             }
             for kind in self.shaper.shape(piece) {
-                if self.send(kind).await.is_err() {
-                    return Ok(Err(Gone));
-                }
+                self.send(kind).await?;
             }
         }
-        Ok(Ok(Round::Sent(sent)))
+        Ok(Round::Sent(sent))
     }
 
     /// Waits for something new; true if a heartbeat was sent instead.
-    async fn wait(
-        &mut self,
-        job: &Job,
-        heartbeat_at: Instant,
-    ) -> Result<Result<bool, Gone>, Refusal> {
-        let Some(follower) = &mut self.follower else { return Ok(Ok(false)) };
+    async fn wait(&mut self, job: &Job, heartbeat_at: Instant) -> Result<bool, Stop> {
+        let Some(follower) = &mut self.follower else { return Ok(false) };
         let changes = self.api.catalog().subscribe(self.id);
         let known = job.revision;
         let news = async {
@@ -240,14 +230,14 @@ impl Tail {
             }
         };
         tokio::select! {
-            () = follower.grown() => Ok(Ok(false)),
-            () = news => Ok(Ok(false)),
-            () = self.sender.closed() => Ok(Err(Gone)),
-            () = self.api.drained() => Err(Refusal::Draining { resume_token: None }),
+            () = follower.grown() => Ok(false),
+            () = news => Ok(false),
+            () = self.sender.closed() => Err(Stop::Gone),
+            () = self.api.drained() => Err(self.draining()),
             () = tokio::time::sleep_until(heartbeat_at) => {
                 let time = Some(convert::timestamp(Time::from(clock::now())));
-                let sent = self.send(Kind::Heartbeat(api::Heartbeat { time })).await;
-                Ok(sent.map(|()| true))
+                self.send(Kind::Heartbeat(api::Heartbeat { time })).await?;
+                Ok(true)
             }
         }
     }
@@ -257,49 +247,56 @@ impl Tail {
         reason: api::LogEndReason,
         job: &Job,
         complete: bool,
-    ) -> Result<(), Refusal> {
-        let offsets = self.reader.as_ref().map_or([0, 0], LogReader::offsets);
-        let offsets = if complete || reason == api::LogEndReason::Terminal {
+    ) -> Result<(), Stop> {
+        if complete {
             for kind in self.shaper.finish() {
-                if self.send(kind).await.is_err() {
-                    return Ok(());
-                }
+                self.send(kind).await?;
             }
-            offsets
-        } else {
-            // What is held back of a split character comes with the next call.
-            self.shaper.offsets_without_held(offsets)
-        };
-        let [stdout, stderr] = offsets;
+        }
+        // What is held back of a split character otherwise comes with the next call.
+        let [stdout, stderr] = self.sent;
         let end = api::LogEnd {
             reason: reason.into(),
             offsets: Some(api::LogOffsets { stdout, stderr }),
             complete,
             job: Some(self.api.shown(job)),
         };
-        let _ = self.send(Kind::End(end)).await;
-        Ok(())
+        self.send(Kind::End(end)).await
     }
 
-    async fn end_deleted(&mut self) -> Result<(), Refusal> {
-        let [stdout, stderr] = self.reader.as_ref().map_or([0, 0], LogReader::offsets);
+    async fn end_deleted(&mut self) -> Result<(), Stop> {
+        let [stdout, stderr] = self.sent;
         let end = api::LogEnd {
             reason: api::LogEndReason::Deleted.into(),
             offsets: Some(api::LogOffsets { stdout, stderr }),
             complete: false,
             job: None,
         };
-        let _ = self.send(Kind::End(end)).await;
-        Ok(())
+        self.send(Kind::End(end)).await
     }
 
-    async fn send(&self, kind: Kind) -> Result<(), Gone> {
-        // While the reader does not read, the service may still drain.
+    fn draining(&self) -> Stop {
+        Refusal::Draining { resume_at: ResumeAt::Offsets(self.sent) }.into()
+    }
+
+    async fn send(&mut self, kind: Kind) -> Result<(), Stop> {
+        let end = match &kind {
+            Kind::Chunk(chunk) => Some((chunk.stream(), chunk.end_offset)),
+            Kind::Gap(gap) => Some((gap.stream(), gap.to)),
+            Kind::Header(_) | Kind::Heartbeat(_) | Kind::End(_) => None,
+        };
         let message = Ok(api::TailLogResponse { kind: Some(kind) });
         tokio::select! {
-            sent = self.sender.send(message) => sent.map_err(|_| Gone),
-            () = self.api.drained() => Err(Gone),
+            sent = self.sender.send(message) => sent.map_err(|_| Stop::Gone)?,
+            // While the reader does not read, the service may still drain.
+            () = self.api.drained() => return Err(self.draining()),
         }
+        match end {
+            Some((api::LogStream::Stderr, end)) => self.sent[1] = end,
+            Some((api::LogStream::Stdout | api::LogStream::Unspecified, end)) => self.sent[0] = end,
+            None => {}
+        }
+        Ok(())
     }
 }
 

@@ -5,7 +5,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::{task::JoinSet, time::Instant};
 use tonic::Request;
 
-use super::{JobApi, caller::deadline, convert, status::Refusal};
+use super::{
+    JobApi,
+    caller::deadline,
+    convert,
+    status::{Refusal, ResumeAt},
+};
 use crate::{
     api,
     catalog::Seen,
@@ -70,7 +75,7 @@ impl JobApi {
             biased;
             seen = wanted => Some(seen.map(|seen| seen.clone())),
             () = tokio::time::sleep_until(limit) => None,
-            () = self.drained() => return Err(Refusal::Draining { resume_token: None }),
+            () = self.drained() => return Err(Refusal::Draining { resume_at: ResumeAt::Unknown }),
         };
         match reached {
             Some(Ok(Seen::Job(job))) => {

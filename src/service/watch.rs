@@ -1,59 +1,83 @@
 //! `WatchEvents`: a snapshot, a bookmark, then every change, from a position in the events.
+//!
+//! A stream is a position and at most one batch of events. It reads what is in memory while it
+//! keeps up and the journal when it does not, so a reader that stops holds nobody up.
+
+mod output;
+mod shape;
+mod snapshot;
+mod token;
 
 use std::{sync::Arc, time::Duration};
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, watch},
+    sync::{mpsc, watch},
     time::Instant,
 };
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
-use super::{BoxStream, JobApi, convert, status::Refusal};
+use super::{
+    BoxStream, JobApi,
+    caller::Caller,
+    convert,
+    growth::OutputWatch,
+    status::{Refusal, ResumeAt},
+    streams::{Stop, StreamPermit},
+};
 use crate::{
     api::{self, watch_events_response::Kind},
-    catalog::{EventKind, Expired, JobEvent},
-    job::{JobFilter, JobId, StateKind, Time, Violation},
+    job::{JobFilter, Time},
+    store::{EventKind, HistoryGone, JobEvent, JournalReader},
     sys::clock,
+};
+
+use self::{
+    snapshot::Shown,
+    token::{Origin, Position, Within},
 };
 
 /// Messages that wait for the connection to take them.
 const MESSAGES_WAITING_MAX: usize = 1;
-/// Jobs of a snapshot that are read together.
-const SNAPSHOT_PAGE: usize = 256;
 /// Events that are taken together.
 const EVENTS_AT_ONCE: usize = 256;
+/// How long a caller's token may lag behind events that are kept from it.
+const BOOKMARK_PAUSE: Duration = Duration::from_secs(1);
 
 type Sender = mpsc::Sender<Result<api::WatchEventsResponse, Status>>;
-
-/// The reader of a stream has gone, or the service has told it to.
-struct Gone;
 
 struct Watching {
     api: JobApi,
     sender: Sender,
     filter: JobFilter,
     types: Vec<api::EventType>,
+    with_bytes: bool,
     heartbeat: Duration,
-    position: u64,
-    _permit: OwnedSemaphorePermit,
+    on_expired: api::OnExpired,
+    position: Position,
+    /// The position that the caller has a token of.
+    told: Position,
+    shown: Shown,
+    reader: Option<JournalReader>,
+    _output: Option<OutputWatch>,
+    _permit: StreamPermit,
 }
 
 /// What comes before the live events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Begin {
+    Live,
     Snapshot,
     Reset,
-    Live,
 }
 
 impl JobApi {
-    #[expect(clippy::unused_async, reason = "all calls have one shape")]
+    /// The stream, and the token of where it begins.
     pub(super) async fn watch_events(
         &self,
         request: Request<api::WatchEventsRequest>,
-    ) -> Result<BoxStream<api::WatchEventsResponse>, Refusal> {
+    ) -> Result<(BoxStream<api::WatchEventsResponse>, String), Refusal> {
+        let caller = Caller::of(&request);
         let api::WatchEventsRequest {
             filter,
             resume_token,
@@ -66,222 +90,258 @@ impl JobApi {
         let filter = convert::filter(filter.unwrap_or_default())?;
         let start: api::WatchStart = convert::choice("start", start)?;
         let types: Vec<api::EventType> = convert::choices("event_types", &event_types)?;
-        if types.contains(&api::EventType::Log) {
-            return Err(Violation::unsupported("event_types").into());
-        }
-        if include_log_data {
-            return Err(Violation::unsupported("include_log_data").into());
-        }
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
         let on_expired: api::OnExpired = convert::choice("on_expired", on_expired)?;
-        let permit = self.stream_permit()?;
+        let permit = self.stream_permit(&caller)?;
+        let output = if types.contains(&api::EventType::Log) {
+            // What is there already is not news: it is told before the watch begins.
+            Some(self.watch_output().await)
+        } else {
+            None
+        };
 
         // First the position, then the snapshot: what happens in between comes live.
         let head = self.catalog().event_head();
-        let now = *head.borrow();
+        let now = Position::after(*head.borrow());
         let (begin, position) = match resume_token.as_str() {
             "" if start == api::WatchStart::Now => (Begin::Live, now),
-            "" => (Begin::Snapshot, now),
+            "" => (Begin::Snapshot, Position { within: Within::Snapshot(None), ..now }),
             token => match self.position_of(token)? {
+                Ok(position) if matches!(position.within, Within::Snapshot(_)) => {
+                    (Begin::Snapshot, position)
+                }
                 Ok(position) => (Begin::Live, position),
                 Err(_) if on_expired == api::OnExpired::Resnapshot => (Begin::Reset, now),
-                Err(oldest) => {
-                    return Err(Refusal::TokenExpired { oldest: self.token(oldest) });
-                }
+                Err(gone) => return Err(self.expired(&gone)),
             },
         };
         let (sender, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
-        let api = self.clone();
-        let watching =
-            Watching { api, sender, filter, types, heartbeat, position, _permit: permit };
-        tokio::spawn(watching.run(begin, head));
-        Ok(Box::pin(ReceiverStream::new(receiver)))
-    }
-
-    /// The position that a token stands for; or the oldest that can be read from.
-    fn position_of(&self, token: &str) -> Result<Result<u64, u64>, Refusal> {
-        let malformed = || {
-            let rule = "is no token of WatchEvents; use one as it came";
-            Refusal::from(Violation::new("resume_token", rule))
+        let watching = Watching {
+            api: self.clone(),
+            sender,
+            filter,
+            types,
+            with_bytes: include_log_data,
+            heartbeat,
+            on_expired,
+            position,
+            told: position,
+            shown: Shown::default(),
+            reader: None,
+            _output: output,
+            _permit: permit,
         };
-        let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).map_err(|_| malformed())?;
-        let text = String::from_utf8(bytes).map_err(|_| malformed())?;
-        let words: Vec<&str> = text.split(' ').collect();
-        let ["1", store, epoch, sequence] = words[..] else { return Err(malformed()) };
-        let sequence: u64 = sequence.parse().map_err(|_| malformed())?;
-        if store != self.catalog().store().id() {
-            return Err(Refusal::TokenForeign);
-        }
+        let token = position.token(self.origin());
+        tokio::spawn(watching.run(begin, head));
+        Ok((Box::pin(ReceiverStream::new(receiver)), token))
+    }
+
+    /// The position that a token stands for, or the oldest that can be read from.
+    fn position_of(&self, token: &str) -> Result<Result<Position, HistoryGone>, Refusal> {
+        let oldest = self.catalog().oldest_position();
         let head = *self.catalog().event_head().borrow();
-        if epoch != self.epoch() || sequence > head {
-            // Of an earlier run of the service, whose events are gone with it.
-            return Ok(Err(self.oldest_position()));
-        }
-        match self.catalog().events_after(sequence, 1) {
-            Ok(_) => Ok(Ok(sequence)),
-            Err(Expired { oldest }) => Ok(Err(oldest)),
-        }
+        let position = Position::parse(token, self.origin())?;
+        let kept = position.filter(|it| (oldest..=head).contains(&it.sequence));
+        Ok(kept.ok_or(HistoryGone { oldest }))
     }
 
-    fn oldest_position(&self) -> u64 {
-        match self.catalog().events_after(0, 1) {
-            Ok(_) => 0,
-            Err(Expired { oldest }) => oldest,
-        }
+    fn origin(&self) -> Origin<'_> {
+        Origin { store: self.catalog().store().id(), epoch: self.catalog().epoch() }
     }
 
-    fn epoch(&self) -> String {
-        format!("{:x}", self.0.start_time.nanos())
-    }
-
-    fn token(&self, position: u64) -> String {
-        let store = self.catalog().store().id();
-        BASE64_URL_SAFE_NO_PAD.encode(format!("1 {store} {} {position}", self.epoch()))
+    fn expired(&self, gone: &HistoryGone) -> Refusal {
+        Refusal::TokenExpired { oldest: Position::after(gone.oldest).token(self.origin()) }
     }
 }
 
 impl Watching {
     async fn run(mut self, begin: Begin, head: watch::Receiver<u64>) {
-        let streamed = self.stream(begin, head).await;
-        if let Err(refusal) = streamed {
-            let _ = self.sender.send(Err(refusal.into())).await;
+        let stopped = match self.begin(begin).await {
+            Ok(()) => self.live(head).await,
+            Err(stop) => stop,
+        };
+        if let Stop::Refused(refusal) = stopped {
+            let _ = self.sender.send(Err((*refusal).into())).await;
         }
     }
 
-    async fn stream(&mut self, begin: Begin, head: watch::Receiver<u64>) -> Result<(), Refusal> {
-        if begin == Begin::Reset {
-            let reason = "The history behind the token is gone.".to_owned();
-            if self.send(Kind::Reset(api::Reset { reason })).await.is_err() {
-                return Ok(());
+    async fn begin(&mut self, begin: Begin) -> Result<(), Stop> {
+        match begin {
+            Begin::Live => Ok(()),
+            Begin::Snapshot => match self.position.within {
+                Within::Snapshot(before) => self.snapshot(before).await,
+                Within::Nothing | Within::Output(_) => self.snapshot(None).await,
+            },
+            Begin::Reset => {
+                self.position.within = Within::Snapshot(None);
+                let reason = "The history behind the token is gone.".to_owned();
+                self.send(Kind::Reset(api::Reset { reason })).await?;
+                self.snapshot(None).await
             }
         }
-        if begin != Begin::Live {
-            if self.snapshot().await?.is_err() {
-                return Ok(());
-            }
-            let bookmark = Kind::Bookmark(api::Bookmark { snapshot_end: true });
-            if self.send(bookmark).await.is_err() {
-                return Ok(());
-            }
-        }
-        self.live(head).await
     }
 
-    async fn snapshot(&self) -> Result<Result<(), Gone>, Refusal> {
-        if !self.is_wanted(api::EventType::Snapshot) {
-            return Ok(Ok(()));
-        }
-        let mut before: Option<JobId> = None;
+    /// Passes on what happens until something stops it.
+    async fn live(&mut self, mut head: watch::Receiver<u64>) -> Stop {
+        let (mut last_sent, mut last_bookmark) = (Instant::now(), Instant::now());
         loop {
-            let filter = self.filter.clone();
-            let page = self.api.blocking("reading a snapshot", move |operations| {
-                let catalog = operations.catalog();
-                let page = catalog.page(&filter, before, SNAPSHOT_PAGE)?;
-                let jobs = page.ids.iter().filter_map(|id| catalog.get(*id).ok());
-                let jobs: Vec<_> = jobs.filter(|job| filter.matches(job)).collect();
-                Ok((jobs, page.ids.last().copied(), page.has_more))
-            });
-            let (jobs, last, has_more) = page.await?;
-            for job in jobs {
-                let event = api::JobEvent {
-                    r#type: api::EventType::Snapshot.into(),
-                    time: Some(convert::timestamp(Time::from(clock::now()))),
-                    job: Some(self.api.shown(&job)),
-                    ..api::JobEvent::default()
-                };
-                if self.send(Kind::Event(event)).await.is_err() {
-                    return Ok(Err(Gone));
-                }
+            match self.catch_up(&mut head).await {
+                Ok(true) => (last_sent, last_bookmark) = (Instant::now(), Instant::now()),
+                Ok(false) => {}
+                Err(stop) => return stop,
             }
-            if !has_more {
-                return Ok(Ok(()));
-            }
-            before = last;
-        }
-    }
-
-    async fn live(&mut self, mut head: watch::Receiver<u64>) -> Result<(), Refusal> {
-        let mut last_sent = Instant::now();
-        loop {
-            let newest = *head.borrow_and_update();
-            while self.position < newest {
-                let events = self.api.catalog().events_after(self.position, EVENTS_AT_ONCE);
-                let events = events.map_err(|Expired { oldest }| Refusal::TokenExpired {
-                    oldest: self.api.token(oldest),
-                })?;
-                for event in events {
-                    self.position = event.sequence;
-                    if let Some(shown) = self.shown(&event) {
-                        if self.send(Kind::Event(shown)).await.is_err() {
-                            return Ok(());
-                        }
-                        last_sent = Instant::now();
-                    }
-                }
-            }
-            tokio::select! {
-                changed = head.changed() => if changed.is_err() { return Ok(()) },
-                () = self.sender.closed() => return Ok(()),
-                () = self.api.drained() => {
-                    let resume_token = Some(self.api.token(self.position));
-                    return Err(Refusal::Draining { resume_token });
+            let lags = self.told != self.position;
+            let bookmark_at = last_bookmark + BOOKMARK_PAUSE;
+            let sent = tokio::select! {
+                changed = head.changed() => match changed {
+                    Ok(()) => continue,
+                    Err(_) => return Stop::Gone,
+                },
+                () = self.sender.closed() => return Stop::Gone,
+                () = self.api.drained() => return self.draining(),
+                () = tokio::time::sleep_until(bookmark_at), if lags => {
+                    last_bookmark = Instant::now();
+                    self.send(Kind::Bookmark(api::Bookmark { snapshot_end: false })).await
                 }
                 () = tokio::time::sleep_until(last_sent + self.heartbeat) => {
-                    // Its token moves the caller past what the filter kept from it.
-                    let time = Some(convert::timestamp(Time::from(clock::now())));
-                    let heartbeat = Kind::Heartbeat(api::Heartbeat { time });
-                    if self.send(heartbeat).await.is_err() {
-                        return Ok(());
-                    }
                     last_sent = Instant::now();
+                    let time = Some(convert::timestamp(Time::from(clock::now())));
+                    self.send(Kind::Heartbeat(api::Heartbeat { time })).await
                 }
+            };
+            if let Err(stop) = sent {
+                return stop;
+            }
+        }
+    }
+
+    /// Passes on all that has happened; true if any of it was for the caller.
+    async fn catch_up(&mut self, head: &mut watch::Receiver<u64>) -> Result<bool, Stop> {
+        let mut has_sent = false;
+        let mut last_bookmark = Instant::now();
+        let newest = *head.borrow_and_update();
+        while self.position.sequence < newest {
+            let events = match self.events().await? {
+                Ok(events) => events,
+                Err(_) if self.on_expired == api::OnExpired::Resnapshot => {
+                    self.position = Position::after(*self.api.catalog().event_head().borrow());
+                    self.begin(Begin::Reset).await?;
+                    return Ok(true);
+                }
+                Err(gone) => return Err(self.api.expired(&gone).into()),
+            };
+            for event in events {
+                has_sent |= self.pass(&event).await?;
+                self.position = Position::after(event.sequence);
+            }
+            // A long history that is not for the caller moves its token all the same.
+            if self.told != self.position && last_bookmark.elapsed() >= BOOKMARK_PAUSE {
+                last_bookmark = Instant::now();
+                self.send(Kind::Bookmark(api::Bookmark { snapshot_end: false })).await?;
+            }
+        }
+        Ok(has_sent)
+    }
+
+    /// The next events: from memory, or from the journal for who has fallen behind.
+    async fn events(&mut self) -> Result<Result<Vec<Arc<JobEvent>>, HistoryGone>, Stop> {
+        let after = self.position.sequence;
+        if let Ok(events) = self.api.catalog().events_after(after, EVENTS_AT_ONCE) {
+            self.reader = None;
+            return Ok(Ok(events));
+        }
+        let reader = self.reader.take();
+        let read = self.api.blocking("reading events", move |operations| {
+            let catalog = operations.catalog();
+            let mut reader = reader.unwrap_or_else(|| catalog.event_reader());
+            let events = catalog.stored_events(&mut reader, after, EVENTS_AT_ONCE)?;
+            Ok((reader, events))
+        });
+        let (reader, events) = read.await?;
+        self.reader = Some(reader);
+        Ok(events.map(|events| events.into_iter().map(Arc::new).collect()))
+    }
+
+    /// Passes an event on if it is for the caller.
+    async fn pass(&mut self, event: &JobEvent) -> Result<bool, Stop> {
+        if !self.is_wanted(shape::event_type(event.kind)) || !self.is_selected(event) {
+            return Ok(false);
+        }
+        let is_news = matches!(event.kind, EventKind::Deleted | EventKind::Log);
+        if !is_news && self.shown.covers(event.sequence, event.id, event.revision) {
+            return Ok(false);
+        }
+        let shown = shape::event(&self.api, event);
+        let Some(span) = event.output else {
+            self.position = Position::after(event.sequence);
+            self.send(Kind::Event(shown)).await?;
+            return Ok(true);
+        };
+        if !self.with_bytes {
+            self.position = Position::after(event.sequence);
+            let log = Some(output::sizes(span));
+            self.send(Kind::Event(api::JobEvent { log, ..shown })).await?;
+            return Ok(true);
+        }
+        let at = match self.position.within {
+            Within::Output(at) if self.position.sequence + 1 == event.sequence => at,
+            Within::Output(_) | Within::Nothing | Within::Snapshot(_) => span.from,
+        };
+        let mut rest = output::Rest::new(event, span, at);
+        loop {
+            let (left, part) = rest.next(&self.api).await?;
+            rest = left;
+            self.position = match part.next {
+                Some(at) => Position { sequence: event.sequence - 1, within: Within::Output(at) },
+                None => Position::after(event.sequence),
+            };
+            let log = Some(part.log);
+            self.send(Kind::Event(api::JobEvent { log, ..shown.clone() })).await?;
+            if part.next.is_none() {
+                return Ok(true);
             }
         }
     }
 
     fn is_wanted(&self, kind: api::EventType) -> bool {
-        self.types.is_empty() || self.types.contains(&kind)
+        if self.types.is_empty() { kind != api::EventType::Log } else { self.types.contains(&kind) }
     }
 
-    fn shown(&self, event: &Arc<JobEvent>) -> Option<api::JobEvent> {
-        let JobEvent { sequence, kind, time, previous, job } = &**event;
-        let kind = match kind {
-            EventKind::Created => api::EventType::Created,
-            EventKind::Started => api::EventType::Started,
-            EventKind::Updated => api::EventType::Updated,
-            EventKind::Ended => api::EventType::Ended,
-            EventKind::Deleted => api::EventType::Deleted,
+    /// Whether the filter selects the job of an event. Output belongs to the state before it.
+    fn is_selected(&self, event: &JobEvent) -> bool {
+        let known = event.job.clone().or_else(|| self.api.catalog().get(event.id).ok());
+        let Some(job) = known else {
+            // Nobody knows more than the id of a job that vanished with its folder.
+            return self.filter.selects_unknown(event.id);
         };
-        if !self.is_wanted(kind) || !self.filter.matches(job) {
-            return None;
-        }
-        let shown = match kind {
-            api::EventType::Deleted => api::Job {
-                job_id: job.id().to_string(),
-                revision: job.revision,
-                ..api::Job::default()
-            },
-            _ => self.api.shown(job),
+        let kind = match event.kind {
+            EventKind::Log => event.previous.unwrap_or_else(|| job.state.kind()),
+            EventKind::Created
+            | EventKind::Started
+            | EventKind::Updated
+            | EventKind::Ended
+            | EventKind::Deleted => job.state.kind(),
         };
-        let previous =
-            previous.map_or(api::JobState::Unspecified, |kind: StateKind| convert::job_state(kind));
-        Some(api::JobEvent {
-            r#type: kind.into(),
-            time: Some(convert::timestamp(*time)),
-            sequence: *sequence,
-            previous_state: previous.into(),
-            job: Some(shown),
-            log: None,
-            r#match: None,
-        })
+        self.filter.matches_as(&job, kind)
     }
 
-    async fn send(&self, kind: Kind) -> Result<(), Gone> {
-        let resume_token = self.api.token(self.position);
+    fn draining(&self) -> Stop {
+        let token = self.position.token(self.api.origin());
+        Refusal::Draining { resume_at: ResumeAt::Token(token) }.into()
+    }
+
+    async fn send(&mut self, kind: Kind) -> Result<(), Stop> {
+        let resume_token = self.position.token(self.api.origin());
         let message = Ok(api::WatchEventsResponse { resume_token, kind: Some(kind) });
+        let before = self.told;
+        self.told = self.position;
         tokio::select! {
-            sent = self.sender.send(message) => sent.map_err(|_| Gone),
-            () = self.api.drained() => Err(Gone),
+            sent = self.sender.send(message) => sent.map_err(|_| Stop::Gone),
+            () = self.api.drained() => {
+                // This message does not go out any more.
+                self.position = before;
+                Err(self.draining())
+            }
         }
     }
 }

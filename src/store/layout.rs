@@ -29,6 +29,8 @@ pub(super) const ERR_FIFO: &str = "err.fifo";
 pub(super) const KILL_PREFIX: &str = "kill.";
 pub(super) const ACCEPTED: &str = "accepted";
 pub(super) const REJECTED: &str = "rejected";
+pub(super) const JOURNAL_SUFFIX: &str = ".jsonl";
+pub(super) const JOURNAL_CLOSED: &str = "closed.json";
 
 /// Where things are below the root.
 #[derive(Clone, Debug)]
@@ -77,6 +79,11 @@ impl Layout {
     /// One empty file for each job that has not ended.
     pub fn active(&self) -> PathBuf {
         self.root.join("active")
+    }
+
+    /// What has happened to jobs.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journal")
     }
 
     /// Folders on their way out.

@@ -8,6 +8,7 @@ mod inbox;
 mod index;
 mod job_dir;
 mod job_record;
+mod journal;
 mod layout;
 mod log_reader;
 mod log_writer;
@@ -29,6 +30,10 @@ pub use inbox::Dropped;
 pub use index::Stream;
 pub use job_dir::{JobDir, KillRequest, KillScope, TimeoutRequest};
 pub use job_record::JobRecord;
+pub use journal::{
+    EventKind, Gone, HistoryGone, JobEvent, Journal, JournalLimits, JournalReader, Opened,
+    OutputSpan, Told,
+};
 pub use layout::Layout;
 pub use log_reader::{GapReason, LogReader, Piece};
 pub use log_writer::LogWriter;
@@ -36,7 +41,7 @@ pub use requests::KnownRequest;
 pub use submit::Submission;
 
 use crate::{
-    job::{Accepted, Durability, JobId},
+    job::{Accepted, JobId},
     sys::{clock, dir, fs, lock::Lock},
 };
 
@@ -74,15 +79,13 @@ impl Store {
             fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
         }
         let identity = identity(root)?;
-        let store = Self {
+        Ok(Self {
             layout,
             id: identity.store_id,
             key: identity.digest_key.into_bytes(),
             syncs: submit::Syncs::default(),
             _lock: lock,
-        };
-        store.empty_trash();
-        Ok(store)
+        })
     }
 
     /// Where things are.
@@ -171,24 +174,9 @@ impl Store {
             .map_err(StoreError::io("write", &path))
     }
 
-    /// Removes a job: at once for every reader, from the disk before this returns.
-    ///
-    /// The folder is renamed out of sight first, so that no reader sees half of it.
-    pub fn remove(&self, accepted: &Accepted) -> Result<(), StoreError> {
-        let id = accepted.id;
-        self.remove_folder(id)?;
-        if let Some(request_id) = &accepted.request_id {
-            requests::remove(self, &accepted.owner, request_id, id);
-        }
-        if accepted.durability == Durability::Power {
-            let day = self.layout.day(&id.day());
-            fs::sync_dir(&day).map_err(StoreError::io("sync", &day))?;
-        }
-        Ok(())
-    }
-
-    /// Removes the folder of a job, readable or not.
-    pub fn remove_folder(&self, id: JobId) -> Result<(), StoreError> {
+    /// Takes the folder of a job, readable or not, out of every reader's sight, at once and for
+    /// good. Its files are removed by `dispose`.
+    pub fn hide(&self, id: JobId, sync: bool) -> Result<(), StoreError> {
         let (from, to) = (self.layout.job(id), self.layout.trash().join(id.to_string()));
         match std::fs::rename(&from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -196,16 +184,32 @@ impl Store {
             }
             renamed => renamed.map_err(StoreError::io("remove", &from))?,
         }
+        if sync {
+            let day = self.layout.day(&id.day());
+            fs::sync_dir(&day).map_err(StoreError::io("sync", &day))?;
+        }
         self.unmark_active(id);
-        dir::remove_all(&to).map_err(StoreError::io("remove", &to))
+        Ok(())
     }
 
-    fn empty_trash(&self) {
-        let trash = self.layout.trash();
-        for name in dir::names(&trash).unwrap_or_default() {
-            // What cannot be removed now is tried again at the next start.
-            let _ = dir::remove_all(&trash.join(name));
+    /// Removes the files of a hidden job, and its request id if `accepted` tells of one. What
+    /// cannot be removed now is removed at the next start.
+    pub fn dispose(&self, id: JobId, accepted: Option<&Accepted>) {
+        let path = self.layout.trash().join(id.to_string());
+        if let Err(error) = dir::remove_all(&path) {
+            tracing::warn!(job = %id, %error, "the files of a deleted job cannot be removed yet");
         }
+        if let Some(Accepted { request_id: Some(request_id), owner, .. }) = accepted {
+            requests::remove(self, owner, request_id, id);
+        }
+    }
+
+    /// The folders of hidden jobs whose files may still be there.
+    pub fn hidden(&self) -> Result<Vec<JobDir>, StoreError> {
+        let trash = self.layout.trash();
+        let names = dir::names(&trash).map_err(StoreError::io("list", &trash))?;
+        let ids = names.iter().filter(|name| name.parse::<JobId>().is_ok());
+        Ok(ids.map(|name| JobDir::at(trash.join(name))).collect())
     }
 
     /// Whether a file can be made and removed in the store now.
@@ -286,7 +290,8 @@ fn identity(root: &Path) -> Result<Identity, StoreError> {
     Ok(identity)
 }
 
-fn is_day(name: &str) -> bool {
+/// Whether a name is that of a day's folder.
+pub fn is_day(name: &str) -> bool {
     name.len() == 10
         && name.bytes().enumerate().all(|(place, byte)| match place {
             4 | 7 => byte == b'-',

@@ -50,7 +50,8 @@ pub(super) fn event_slot(sequence: usize, event: &Event) -> [u8; slots::SLOT_BYT
     }
 }
 
-fn event_members(sequence: usize, event: &Event) -> Map<String, Value> {
+/// The members of the line for an event.
+pub(super) fn event_members(sequence: usize, event: &Event) -> Map<String, Value> {
     let mut members = Map::new();
     members.insert("seq".to_owned(), json!(sequence));
     members.insert("kind".to_owned(), json!(event.name()));

@@ -71,19 +71,26 @@ fn actor(record: Record<'_>) -> Actor {
 }
 
 pub(super) fn stop_request_bytes(request: &StopRequest) -> Vec<u8> {
+    bytes(&stop_request_value(request))
+}
+
+pub(super) fn stop_request_value(request: &StopRequest) -> Value {
     let StopRequest { time, reason, actor, grace_period } = request;
     let mut value =
         json!({"time": time.to_string(), "reason": reason, "actor": actor_value(actor)});
     if let Some(grace) = grace_period {
         value["grace_period"] = json!(span_text::seconds(*grace));
     }
-    bytes(&value)
+    value
 }
 
 /// What a marker says; its presence alone is a request, so nothing in it is an error.
 pub(super) fn stop_request(bytes: &[u8], dropped: Time) -> StopRequest {
-    let members = object(bytes).unwrap_or_default();
-    let record = Record(&members);
+    stop_request_of(&object(bytes).unwrap_or_default(), dropped)
+}
+
+pub(super) fn stop_request_of(members: &Map<String, Value>, dropped: Time) -> StopRequest {
+    let record = Record(members);
     StopRequest {
         time: record.time("time").unwrap_or(dropped),
         reason: record.text_if_any("reason").unwrap_or_default().to_owned(),
@@ -149,13 +156,16 @@ pub(super) fn kill_request(name: &str, bytes: &[u8]) -> Option<KillRequest> {
 
 /// The place and the line of the answer to a signal: the `count`th, from 1.
 pub(super) fn kill_slot(count: u64, kill: &KillRecord) -> Option<(usize, [u8; slots::SLOT_BYTES])> {
+    let place = 1 + usize::try_from(count - 1).ok()? % KILLS_MAX;
+    Some((place, slots::line(kill_value(count, kill).as_object()?)?))
+}
+
+pub(super) fn kill_value(count: u64, kill: &KillRecord) -> Value {
     let KillRecord { time, signal, actor, delivered, request } = kill;
-    let members = json!({
+    json!({
         "seq": count, "kind": "kill", "time": time.to_string(), "signal": signal,
         "delivered": delivered, "request": request, "actor": actor_value(actor),
-    });
-    let place = 1 + usize::try_from(count - 1).ok()? % KILLS_MAX;
-    Some((place, slots::line(members.as_object()?)?))
+    })
 }
 
 /// The line of the answer to the `number`th change of the time limit.
@@ -187,7 +197,7 @@ pub(super) fn control(slots: &[Option<Map<String, Value>>]) -> Result<Control, R
     Ok((kills.into_iter().map(|(_, kill)| kill).collect(), count, answer))
 }
 
-fn kill(record: Record<'_>) -> Result<KillRecord, RecordError> {
+pub(super) fn kill(record: Record<'_>) -> Result<KillRecord, RecordError> {
     let delivered = record.0.get("delivered").and_then(Value::as_bool);
     Ok(KillRecord {
         time: record.time("time")?,

@@ -30,23 +30,35 @@ pub(super) const MEMBERS_BYTES_MAX: usize = SLOT_BYTES - TAIL_BYTES;
 /// The line for these members; `None` if they do not fit.
 pub(super) fn line(members: &Map<String, Value>) -> Option<[u8; SLOT_BYTES]> {
     let mut text = serde_json::to_string(members).ok()?;
-    text.pop();
-    if text.len() > MEMBERS_BYTES_MAX || text.len() < 2 {
+    if text.len() > MEMBERS_BYTES_MAX + 1 || text.len() < 3 {
         return None;
     }
-    let crc = crc32fast::hash(text.as_bytes());
-    text += &format!(",\"crc\":\"{crc:08x}\"}}");
+    seal(&mut text);
     let mut slot = [b' '; SLOT_BYTES];
     slot[..text.len()].copy_from_slice(text.as_bytes());
     slot[SLOT_BYTES - 1] = b'\n';
     Some(slot)
 }
 
+/// Adds the checksum to the text of an object that is not empty, as its last member.
+pub(super) fn seal(object: &mut String) {
+    use std::fmt::Write as _;
+    object.pop();
+    let crc = crc32fast::hash(object.as_bytes());
+    // Writing to a string cannot fail.
+    let _ = write!(object, ",\"crc\":\"{crc:08x}\"}}");
+}
+
+/// Whether the text of an object ends with the right checksum.
+pub(super) fn is_sealed(object: &str) -> bool {
+    let Some((members, tail)) = object.rsplit_once(",\"crc\":\"") else { return false };
+    tail == format!("{:08x}\"}}", crc32fast::hash(members.as_bytes()))
+}
+
 /// The members of a slot; `None` if it is not a whole one.
 pub(super) fn parse(slot: &[u8]) -> Option<Map<String, Value>> {
     let text = str::from_utf8(slot).ok()?.strip_suffix('\n')?.trim_end_matches(' ');
-    let (members, tail) = text.rsplit_once(",\"crc\":\"")?;
-    if tail != format!("{:08x}\"}}", crc32fast::hash(members.as_bytes())) {
+    if !is_sealed(text) {
         return None;
     }
     let mut parsed: Map<String, Value> = serde_json::from_str(text).ok()?;

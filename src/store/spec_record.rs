@@ -97,6 +97,13 @@ fn is_zero<N: PartialEq + From<u8>>(number: &N) -> bool {
 
 /// The bytes of `spec.json`.
 pub(super) fn encode(accepted: &Accepted) -> Vec<u8> {
+    let mut bytes = text(accepted).into_bytes();
+    bytes.push(b'\n');
+    bytes
+}
+
+/// What `spec.json` says, as one JSON object.
+pub(super) fn text(accepted: &Accepted) -> String {
     let Accepted {
         id,
         create_time,
@@ -121,9 +128,7 @@ pub(super) fn encode(accepted: &Accepted) -> Vec<u8> {
         spec: members(spec),
     };
     // Strings, numbers and maps with string keys always have a JSON form.
-    let mut bytes = serde_json::to_vec(&file).unwrap_or_default();
-    bytes.push(b'\n');
-    bytes
+    serde_json::to_string(&file).unwrap_or_default()
 }
 
 /// One text for each spec: what is hashed to tell specs apart.

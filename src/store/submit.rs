@@ -144,9 +144,13 @@ impl Store {
         super::hex(&hash.finalize())
     }
 
-    fn mark_active(&self, id: JobId) -> Result<(), StoreError> {
+    /// Notes that more may have to be told of a job: a start looks at it.
+    pub fn mark_active(&self, id: JobId) -> Result<(), StoreError> {
         let path = self.layout().active().join(id.to_string());
-        fs::create_new(&path).map(drop).map_err(StoreError::io("create", &path))
+        match fs::create_new(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            made => made.map(drop).map_err(StoreError::io("create", &path)),
+        }
     }
 
     /// Notes that a job has ended. Only a cache: a mark too many costs one look at a restart.

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io,
     os::fd::{AsFd, BorrowedFd},
     path::Path,
@@ -18,6 +18,8 @@ use super::io_error;
 pub enum Noticed<K> {
     /// Something changed in the watched folder.
     Changed(K),
+    /// An entry of this name came or went in a folder that is watched for that.
+    Entry(K, OsString),
     /// The watched folder itself was removed or moved away.
     Gone(K),
     /// Notices were lost: look at everything.
@@ -28,7 +30,14 @@ pub enum Noticed<K> {
 #[derive(Debug)]
 pub struct Notifier<K> {
     inotify: Inotify,
-    keys: Mutex<HashMap<WatchDescriptor, K>>,
+    keys: Mutex<HashMap<WatchDescriptor, (K, Names)>>,
+}
+
+/// Whether the names of entries are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Names {
+    Told,
+    Dropped,
 }
 
 /// Names one watch, to end it.
@@ -63,6 +72,17 @@ impl<K: Clone> Notifier<K> {
         self.add(path, flags, key)
     }
 
+    /// Watches a folder for entries that are moved in, moved out or removed, by name; with
+    /// `created` also for those that are made in it.
+    pub fn watch_names(&self, path: &Path, created: bool, key: K) -> io::Result<Watch> {
+        let mut flags = AddWatchFlags::IN_MOVED_TO
+            | AddWatchFlags::IN_MOVED_FROM
+            | AddWatchFlags::IN_DELETE
+            | AddWatchFlags::IN_ONLYDIR;
+        flags.set(AddWatchFlags::IN_CREATE, created);
+        self.add_with(path, flags, key, Names::Told)
+    }
+
     /// Watches a folder for files that grow, and for its own end.
     pub fn watch_growth(&self, path: &Path, key: K) -> io::Result<Watch> {
         let flags = AddWatchFlags::IN_MODIFY
@@ -73,10 +93,20 @@ impl<K: Clone> Notifier<K> {
     }
 
     fn add(&self, path: &Path, flags: AddWatchFlags, key: K) -> io::Result<Watch> {
+        self.add_with(path, flags, key, Names::Dropped)
+    }
+
+    fn add_with(
+        &self,
+        path: &Path,
+        flags: AddWatchFlags,
+        key: K,
+        names: Names,
+    ) -> io::Result<Watch> {
         // Held over the call: a notice must not arrive before its key is known.
         let mut keys = self.lock();
         let watch = self.inotify.add_watch(path, flags).map_err(io_error)?;
-        keys.insert(watch, key);
+        keys.insert(watch, (key, names));
         Ok(Watch(watch))
     }
 
@@ -107,10 +137,12 @@ impl<K: Clone> Notifier<K> {
                 keys.remove(&event.wd);
                 continue;
             }
-            let Some(key) = keys.get(&event.wd) else { continue };
+            let Some((key, names)) = keys.get(&event.wd) else { continue };
             let gone = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF;
             if event.mask.intersects(gone) {
                 noticed.push(Noticed::Gone(key.clone()));
+            } else if *names == Names::Told {
+                noticed.extend(event.name.map(|name| Noticed::Entry(key.clone(), name)));
             } else if last != Some(event.wd) && event.name.as_ref().is_none_or(|name| matters(name))
             {
                 // A run of notices for one folder is one reason to look.
@@ -121,7 +153,7 @@ impl<K: Clone> Notifier<K> {
         Ok(noticed)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WatchDescriptor, K>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<WatchDescriptor, (K, Names)>> {
         // A panic elsewhere leaves the map as whole as it was.
         self.keys.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }

@@ -8,9 +8,7 @@ use jobwarden::api::{
 };
 use tonic::Code;
 
-use crate::harness::{
-    Daemon, JobFacts as _, Refused, Setup, Watching, argv, pairs, seconds, shell,
-};
+use crate::harness::{Daemon, JobFacts as _, Refused, Watching, argv, pairs, seconds, shell};
 
 async fn open(daemon: &Daemon, request: WatchEventsRequest) -> Watching {
     Watching::open(daemon, request).await.expect("it may be watched")
@@ -190,29 +188,6 @@ async fn a_filter_and_a_choice_of_types_hold_for_snapshot_and_events() {
 }
 
 #[tokio::test]
-async fn a_token_whose_history_is_gone_fails_before_any_event_or_brings_a_new_snapshot() {
-    let daemon = Daemon::start().await;
-    let id = daemon.run(argv(&["true"])).await.job_id;
-    let mut watch = open(&daemon, WatchEventsRequest::default()).await;
-    watch.snapshot().await;
-    let resume_token = watch.token.clone();
-    let daemon = daemon.kill_and_restart().await;
-    let request = WatchEventsRequest { resume_token, ..WatchEventsRequest::default() };
-    let refused = Watching::open(&daemon, request.clone()).await;
-    let error = Refused::from(refused.err().expect("no event comes first"));
-    assert_eq!(error.kind(), (Code::OutOfRange, "TOKEN_EXPIRED"));
-    assert!(!error.metadata["oldest_token"].is_empty());
-    let on_expired = OnExpired::Resnapshot.into();
-    let mut watch = open(&daemon, WatchEventsRequest { on_expired, ..request }).await;
-    assert!(matches!(watch.next().await, Ok(Some(Kind::Reset(reset))) if !reset.reason.is_empty()));
-    let snapshot = watch.snapshot().await;
-    assert_eq!(snapshot.iter().map(id_of).collect::<Vec<_>>(), [&id]);
-    let oldest = error.metadata["oldest_token"].clone();
-    let request = WatchEventsRequest { resume_token: oldest, ..WatchEventsRequest::default() };
-    open(&daemon, request).await;
-}
-
-#[tokio::test]
 async fn a_token_of_another_store_and_one_that_is_none_are_refused() {
     let (one, other) = (Daemon::start().await, Daemon::start().await);
     let mut watch = open(&one, WatchEventsRequest::default()).await;
@@ -248,16 +223,4 @@ async fn silence_is_filled_with_heartbeats_that_bring_a_token() {
     let id = daemon.exec(argv(&["true"])).await;
     let request = WatchEventsRequest { resume_token, ..WatchEventsRequest::default() };
     assert_eq!(id_of(&open(&daemon, request).await.event().await), id);
-}
-
-#[tokio::test]
-async fn what_is_not_sent_yet_is_refused() {
-    let daemon = Daemon::start_with(Setup::default()).await;
-    let log = WatchEventsRequest { event_types: vec![EventType::Log.into()], ..Default::default() };
-    let data = WatchEventsRequest { include_log_data: true, ..Default::default() };
-    for (field, request) in [("event_types", log), ("include_log_data", data)] {
-        let error = Refused::from(Watching::open(&daemon, request).await.err().unwrap());
-        assert_eq!(error.kind(), (Code::InvalidArgument, "UNSUPPORTED"));
-        assert_eq!(error.fields, [field]);
-    }
 }

@@ -5,9 +5,10 @@
 
 use std::{collections::HashMap, time::Duration};
 
+use tonic::metadata::{AsciiMetadataKey, MetadataMap};
 use tonic_types::ErrorDetails;
 
-use super::{CANDIDATES_MAX, DOMAIN, Refusal};
+use super::{CANDIDATES_MAX, DOMAIN, Refusal, ResumeAt};
 use crate::job::{JobId, Violation};
 
 const JOB_TYPE: &str = "jobwarden.v1.Job";
@@ -90,7 +91,7 @@ pub(super) fn details(refusal: &Refusal) -> ErrorDetails {
             details.add_quota_failure_violation("max_queued_jobs", most);
             details.set_retry_info(Some(*retry_after));
         }
-        Refusal::TooManyStreams { limit } => {
+        Refusal::TooManyStreams { limit, .. } => {
             let most = format!("at most {limit} streams may be open");
             details.add_quota_failure_violation("max_streams", most);
             details.set_retry_info(Some(STREAMS_RETRY));
@@ -118,6 +119,42 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> String {
     format!("{}…", &text[..end])
 }
 
+fn places(resume_at: &ResumeAt) -> Vec<(&'static str, String)> {
+    match resume_at {
+        ResumeAt::Unknown => Vec::new(),
+        ResumeAt::Token(token) => vec![("resume_token", token.clone())],
+        ResumeAt::Offsets([stdout, stderr]) => {
+            vec![("stdout_offset", stdout.to_string()), ("stderr_offset", stderr.to_string())]
+        }
+    }
+}
+
+/// What stands in the trailers of the call besides the details: where a stream can go on, for
+/// callers that do not read details.
+pub(super) fn trailer(refusal: &Refusal) -> MetadataMap {
+    let mut trailer = MetadataMap::new();
+    if let Refusal::Draining { resume_at } = refusal {
+        for (name, value) in places(resume_at) {
+            let name = format!("jobwarden-{}", name.replace('_', "-"));
+            // Tokens and numbers are plain text.
+            if let (Ok(name), Ok(value)) = (name.parse::<AsciiMetadataKey>(), value.parse()) {
+                trailer.insert(name, value);
+            }
+        }
+    }
+    trailer
+}
+
+/// The sentence about streams that are too many.
+pub(super) fn too_many_streams(limit: u64, of_principal: bool) -> String {
+    let whose = if of_principal { "of yours " } else { "" };
+    let served = if of_principal { "for one principal" } else { "in all" };
+    format!(
+        "{limit} streams {whose}are open, the most that this server serves {served}; close some, \
+         then try again"
+    )
+}
+
 fn metadata(refusal: &Refusal) -> HashMap<String, String> {
     let pairs = match refusal {
         Refusal::NotFound { id } => vec![("job_id", id.clone())],
@@ -136,10 +173,10 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         | Refusal::Stopping { id }
         | Refusal::Active { id }
         | Refusal::MissingSecrets { id, .. } => vec![("job_id", id.to_string())],
-        Refusal::QueueFull { limit, .. } | Refusal::TooManyStreams { limit } => {
+        Refusal::QueueFull { limit, .. } | Refusal::TooManyStreams { limit, .. } => {
             vec![("limit", limit.to_string())]
         }
-        Refusal::Draining { resume_token: Some(token) } => vec![("resume_token", token.clone())],
+        Refusal::Draining { resume_at } => places(resume_at),
         Refusal::TokenExpired { oldest } => vec![("oldest_token", oldest.clone())],
         Refusal::OffsetBeyondEnd { stream, offset, size } => vec![
             ("stream", (*stream).to_owned()),
@@ -152,10 +189,7 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::Unavailable { what } | Refusal::Unimplemented { what } => {
             vec![("what", (*what).to_owned())]
         }
-        Refusal::DiskFull
-        | Refusal::Draining { resume_token: None }
-        | Refusal::TokenForeign
-        | Refusal::Internal { .. } => Vec::new(),
+        Refusal::DiskFull | Refusal::TokenForeign | Refusal::Internal { .. } => Vec::new(),
     };
     // A list of candidates is the longest, and bounded; nothing else comes near the bound.
     let bound = CANDIDATES_MAX * 28;

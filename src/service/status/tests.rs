@@ -41,7 +41,7 @@ fn rows() -> Vec<Row> {
     let ambiguous = Refusal::Ambiguous { prefix: text("01ab"), candidates: vec![id(); 30] };
     let reused = Refusal::RequestIdReused { request_id: text("r1"), id: id() };
     let full = Refusal::QueueFull { limit: 7, retry_after: Duration::from_secs(3) };
-    let draining = Refusal::Draining { resume_token: Some(text("t9")) };
+    let draining = Refusal::Draining { resume_at: ResumeAt::Token(text("t9")) };
     let corrupt = Refusal::RecordCorrupt {
         id: text("x"),
         file: text("jobs/x/spec.json"),
@@ -56,10 +56,14 @@ fn rows() -> Vec<Row> {
         (Refusal::BadRequest(Vec::new()), InvalidArgument, "INVALID_SPEC"),
         (reused, Code::AlreadyExists, "REQUEST_ID_REUSED"),
         (full, ResourceExhausted, "QUEUE_FULL"),
-        (Refusal::TooManyStreams { limit: 2 }, ResourceExhausted, "TOO_MANY_STREAMS"),
+        (
+            Refusal::TooManyStreams { limit: 2, of_principal: true },
+            ResourceExhausted,
+            "TOO_MANY_STREAMS",
+        ),
         (Refusal::DiskFull, Unavailable, "DISK_FULL"),
         (draining, Unavailable, "DRAINING"),
-        (Refusal::Draining { resume_token: None }, Unavailable, "DRAINING"),
+        (Refusal::Draining { resume_at: ResumeAt::Unknown }, Unavailable, "DRAINING"),
         (Refusal::Unavailable { what: "the launcher" }, Unavailable, "UNAVAILABLE"),
         (Refusal::TokenForeign, InvalidArgument, "TOKEN_FOREIGN"),
         (corrupt, Code::DataLoss, "RECORD_CORRUPT"),
@@ -119,7 +123,7 @@ fn metadata_tells_a_program_what_the_message_tells_a_person() {
     let metadata =
         |refusal: Refusal| Status::from(refusal).get_details_error_info().unwrap().metadata;
     assert_eq!(metadata(Refusal::TokenExpired { oldest: "t1".to_owned() })["oldest_token"], "t1");
-    let draining = Refusal::Draining { resume_token: Some("t9".to_owned()) };
+    let draining = Refusal::Draining { resume_at: ResumeAt::Token("t9".to_owned()) };
     assert_eq!(metadata(draining)["resume_token"], "t9");
     let beyond = Refusal::OffsetBeyondEnd { stream: "stderr", offset: 9, size: 5 };
     assert_eq!(metadata(beyond)["size_bytes"], "5");
@@ -166,7 +170,7 @@ proptest! {
             Refusal::BadRequest(texts.iter().map(|text| supported(text)).collect()),
             Refusal::MissingSecrets { id: id(), keys: texts },
             Refusal::TokenExpired { oldest: long.clone() },
-            Refusal::Draining { resume_token: Some(long.clone()) },
+            Refusal::Draining { resume_at: ResumeAt::Token(long.clone()) },
             Refusal::RecordCorrupt { id: long.clone(), file: long.clone(), why: long },
         ];
         for refusal in refusals {

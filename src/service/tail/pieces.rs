@@ -11,19 +11,19 @@ use crate::{
 };
 
 /// Turns pieces into messages; keeps at most a split character of each stream.
-pub(super) struct Shaper {
+pub(in crate::service) struct Shaper {
     encoding: api::LogEncoding,
     decoders: [TextDecoder; 2],
     last_times: [Option<Time>; 2],
 }
 
 impl Shaper {
-    pub(super) fn new(encoding: api::LogEncoding) -> Self {
+    pub(in crate::service) fn new(encoding: api::LogEncoding) -> Self {
         Self { encoding, decoders: Default::default(), last_times: [None, None] }
     }
 
     /// The messages for a piece, in order.
-    pub(super) fn shape(&mut self, piece: Piece) -> Vec<Kind> {
+    pub(in crate::service) fn shape(&mut self, piece: Piece) -> Vec<Kind> {
         match piece {
             Piece::Data { stream, offset, time, bytes } => match self.encoding {
                 api::LogEncoding::Text => {
@@ -65,11 +65,6 @@ impl Shaper {
             Some(text_chunk(stream, text, self.last_times[place]))
         });
         last.collect()
-    }
-
-    /// Where a new call continues that is to get what is held back here.
-    pub(super) fn offsets_without_held(&self, offsets: [u64; 2]) -> [u64; 2] {
-        [0, 1].map(|place| offsets[place] - self.decoders[place].held_bytes() as u64)
     }
 }
 

@@ -35,9 +35,13 @@ impl Watching {
 
     /// The next message, which must be an event.
     pub(crate) async fn event(&mut self) -> JobEvent {
-        match self.next().await {
-            Ok(Some(Kind::Event(event))) => event,
-            other => panic!("not an event: {other:?}"),
+        loop {
+            match self.next().await {
+                Ok(Some(Kind::Event(event))) => return event,
+                // It only moves the token.
+                Ok(Some(Kind::Bookmark(bookmark))) if !bookmark.snapshot_end => {}
+                other => panic!("not an event: {other:?}"),
+            }
         }
     }
 

@@ -1,0 +1,104 @@
+//! What has happened: for those who watch it, and for a start that has to catch up with it.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::{Catalog, NotKept};
+use crate::{
+    job::{Job, JobId},
+    store::{HistoryGone, JobEvent, JournalReader, StoreError},
+};
+
+impl Catalog {
+    /// Names the run of sequences without a gap that all events of this service belong to.
+    pub fn epoch(&self) -> &str {
+        self.events.epoch()
+    }
+
+    /// The sequence of the newest event, and a way to wait for a newer one.
+    pub fn event_head(&self) -> watch::Receiver<u64> {
+        self.events.head()
+    }
+
+    /// The oldest position that can be read from.
+    pub fn oldest_position(&self) -> u64 {
+        self.events.oldest()
+    }
+
+    /// Up to `count` events after a position, if they are in memory.
+    pub fn events_after(&self, position: u64, count: usize) -> Result<Vec<Arc<JobEvent>>, NotKept> {
+        self.events.after(position, count)
+    }
+
+    /// A reader of all events that are kept, for `stored_events`.
+    pub fn event_reader(&self) -> JournalReader {
+        self.events.reader()
+    }
+
+    /// Up to `count` events after a position, from the disk. Blocks.
+    pub fn stored_events(
+        &self,
+        reader: &mut JournalReader,
+        position: u64,
+        count: usize,
+    ) -> Result<Result<Vec<JobEvent>, HistoryGone>, StoreError> {
+        let head = *self.events.head().borrow();
+        reader.read(position, head, count)
+    }
+
+    /// Tells how much output an active job has written.
+    pub fn tell_output(&self, job: &Arc<Job>, attempt: u32, sizes: [u64; 2]) {
+        self.events.tell_output(job, attempt, sizes);
+    }
+
+    /// Tells what could not be told before, and drops history that is due.
+    pub fn tend_events(&self) {
+        self.events.tend();
+    }
+
+    /// Makes what has been told last, for the end of the service.
+    pub fn close_events(&self) -> Result<(), StoreError> {
+        self.events.close()
+    }
+
+    /// Before a job of an earlier service is inserted: in a new epoch nobody needs to be told how
+    /// it came to be as it is.
+    pub fn assume_known(&self, job: &Job) {
+        if self.before.is_new_epoch {
+            self.events.assume(job);
+        }
+    }
+
+    /// Tells of a job that ended, or changed after its end, and was marked because the service
+    /// died before it could tell.
+    pub fn tell_ended(&self, job: Job) {
+        if self.before.is_new_epoch {
+            return;
+        }
+        let (id, job) = (job.id(), Arc::new(job));
+        if self.events.told(id).is_some() {
+            self.events.tell(&job);
+        } else if self.before.gone.get(&id).is_none_or(|gone| gone.revision < job.revision) {
+            self.events.tell_updated(&job);
+        }
+    }
+
+    /// The jobs that had not ended by what has been told.
+    pub fn told_active(&self) -> Vec<JobId> {
+        self.events.unended()
+    }
+
+    /// Tells of a job that was removed, if the service died before it could; `job` is what its
+    /// folder still tells.
+    pub fn tell_removed(&self, id: JobId, job: Option<Job>) {
+        let is_told = self.before.gone.get(&id).is_some_and(|gone| gone.is_deleted);
+        if is_told || self.before.is_new_epoch {
+            return;
+        }
+        match job {
+            Some(job) => self.events.tell_removed(&Arc::new(job)),
+            None => self.events.tell_vanished(id),
+        }
+    }
+}

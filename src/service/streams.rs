@@ -1,0 +1,120 @@
+//! What all streams share: a place, of which there are so many in all and so many for each
+//! principal, and the ways to come to an end.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    JobApi,
+    caller::Caller,
+    status::{Refusal, ResumeAt},
+};
+
+/// Why a stream comes to its end before it is over.
+pub(super) enum Stop {
+    /// Its reader has gone.
+    Gone,
+    /// It is refused from here on.
+    Refused(Box<Refusal>),
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(Box::new(refusal))
+    }
+}
+
+/// The places that are taken.
+#[derive(Debug)]
+pub(super) struct Streams {
+    max: u64,
+    per_principal_max: u64,
+    taken: Mutex<Taken>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
+    all: u64,
+    by_principal: HashMap<String, u64>,
+}
+
+/// A place, until it is dropped.
+#[derive(Debug)]
+pub(super) struct StreamPermit {
+    streams: Arc<Streams>,
+    principal: String,
+}
+
+impl Streams {
+    pub(super) fn new(max: u64, per_principal_max: u64) -> Arc<Self> {
+        Arc::new(Self { max, per_principal_max, taken: Mutex::default() })
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        self.lock().all
+    }
+
+    fn take(self: &Arc<Self>, principal: &str) -> Result<StreamPermit, Refusal> {
+        let mut taken = self.lock();
+        if taken.all >= self.max {
+            return Err(Refusal::TooManyStreams { limit: self.max, of_principal: false });
+        }
+        let own = taken.by_principal.entry(principal.to_owned()).or_default();
+        if *own >= self.per_principal_max {
+            let limit = self.per_principal_max;
+            return Err(Refusal::TooManyStreams { limit, of_principal: true });
+        }
+        *own += 1;
+        taken.all += 1;
+        Ok(StreamPermit { streams: Arc::clone(self), principal: principal.to_owned() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for StreamPermit {
+    fn drop(&mut self) {
+        let mut taken = self.streams.lock();
+        taken.all -= 1;
+        if let Some(own) = taken.by_principal.get_mut(&self.principal) {
+            *own -= 1;
+            if *own == 0 {
+                taken.by_principal.remove(&self.principal);
+            }
+        }
+    }
+}
+
+impl JobApi {
+    /// A place among the streams, until it is dropped.
+    pub(super) fn stream_permit(&self, caller: &Caller) -> Result<StreamPermit, Refusal> {
+        if *self.0.draining.borrow() {
+            return Err(Refusal::Draining { resume_at: ResumeAt::Unknown });
+        }
+        self.0.streams.take(caller.principal())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_counted_for_each_principal_and_in_all_and_given_back() {
+        let streams = Streams::new(3, 2);
+        let first = streams.take("a").unwrap();
+        let _second = streams.take("a").unwrap();
+        let own = Refusal::TooManyStreams { limit: 2, of_principal: true };
+        assert_eq!(streams.take("a").unwrap_err(), own);
+        let _third = streams.take("b").unwrap();
+        let all = Refusal::TooManyStreams { limit: 3, of_principal: false };
+        assert_eq!(streams.take("c").unwrap_err(), all);
+        drop(first);
+        assert_eq!(streams.count(), 2);
+        let _again = streams.take("a").unwrap();
+    }
+}

@@ -1,0 +1,74 @@
+//! The snapshot at the beginning of a watch: every job as it is, newest first.
+
+use std::{collections::HashMap, time::Duration};
+
+use super::{Watching, shape, token::Within};
+use crate::{
+    api::{self, watch_events_response::Kind},
+    job::{Job, JobId, Time},
+    service::streams::Stop,
+    sys::clock,
+};
+
+/// Jobs that are read together.
+const PAGE: usize = 256;
+/// Jobs that ended longer than this before the snapshot do not change while it is made.
+const SETTLED: Duration = Duration::from_secs(5);
+
+/// The revisions that a snapshot showed of jobs that may have changed while it was made: what
+/// events up to its end tell of them again is no news. At most one entry for each job that was
+/// active then.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    revisions: HashMap<JobId, u64>,
+    until: u64,
+}
+
+impl Shown {
+    /// Whether the snapshot has shown a revision of a job of which an event tells.
+    pub(super) fn covers(&mut self, sequence: u64, id: JobId, revision: u64) -> bool {
+        if sequence > self.until {
+            self.revisions = HashMap::new();
+            return false;
+        }
+        self.revisions.get(&id).is_some_and(|shown| *shown >= revision)
+    }
+
+    fn note(&mut self, job: &Job, begun: Time) {
+        let is_settled = job.state.end().is_some_and(|end| end.time.after(SETTLED) < begun);
+        if !is_settled {
+            self.revisions.insert(job.id(), job.revision);
+        }
+    }
+}
+
+impl Watching {
+    /// Sends the snapshot from the position on, then the bookmark that ends it.
+    pub(super) async fn snapshot(&mut self, mut before: Option<JobId>) -> Result<(), Stop> {
+        let begun = Time::from(clock::now());
+        while self.is_wanted(api::EventType::Snapshot) {
+            let filter = self.filter.clone();
+            let page = self.api.blocking("reading a snapshot", move |operations| {
+                let catalog = operations.catalog();
+                let page = catalog.page(&filter, before, PAGE)?;
+                let jobs = page.ids.iter().filter_map(|id| catalog.get(*id).ok());
+                let jobs: Vec<_> = jobs.filter(|job| filter.matches(job)).collect();
+                Ok((jobs, page.ids.last().copied(), page.has_more))
+            });
+            let (jobs, last, has_more) = page.await?;
+            for job in jobs {
+                self.shown.note(&job, begun);
+                self.position.within = Within::Snapshot(Some(job.id()));
+                let event = shape::snapshot(&self.api, &job);
+                self.send(Kind::Event(event)).await?;
+            }
+            if !has_more {
+                break;
+            }
+            before = last;
+        }
+        self.shown.until = *self.api.catalog().event_head().borrow();
+        self.position.within = Within::Nothing;
+        self.send(Kind::Bookmark(api::Bookmark { snapshot_end: true })).await
+    }
+}
