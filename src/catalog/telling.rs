@@ -98,7 +98,9 @@ impl Catalog {
         }
         match job {
             Some(job) => self.events.tell_removed(&Arc::new(job)),
-            None => self.events.tell_vanished(id),
+            None if self.events.told(id).is_some() => self.events.tell_vanished(id),
+            // Nobody has ever heard of it: its acceptance was cut short.
+            None => {}
         }
     }
 }

@@ -162,7 +162,10 @@ async fn run(seed: u64, rounds: u64) {
             let request_id = format!("{seed}-{round}-{number}");
             let request = ExecRequest { spec: Some(spec), request_id, ..ExecRequest::default() };
             let client = client.clone();
-            let submit = async move { client.exec(request).await.unwrap().job.unwrap().job_id };
+            let submit = async move {
+                let accepted = client.exec(request).await;
+                accepted.unwrap_or_else(|error| panic!("{error:?}")).job.unwrap().job_id
+            };
             submissions.push((is_held, tokio::spawn(submit)));
         }
         // The kill meets submissions, starts, output and ends alike.
@@ -183,9 +186,11 @@ async fn run(seed: u64, rounds: u64) {
             client.cancel(request).await.unwrap();
         }
     }
+    for id in &ids {
+        daemon.wait(id).await;
+    }
     send_all.send(ids.clone()).await.unwrap();
-    let told = tokio::time::timeout(Duration::from_mins(1), watcher).await;
-    let told = told.expect("every job ends and is told").unwrap();
+    let told = within("every end is told", watcher).await.unwrap();
     check(&daemon, &ids, &told);
     for follower in followers {
         let (id, bytes) = within("the end of a log", follower).await.unwrap();
