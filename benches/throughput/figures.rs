@@ -2,31 +2,76 @@
 
 use std::time::Duration;
 
+/// What a figure is held against.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Target {
+    /// It is only told.
+    None,
+    /// The median is to be under this.
+    Below(f64),
+    /// The median is to be this or more.
+    AtLeast(f64),
+}
+
+/// The figures of one name.
+struct Row {
+    name: String,
+    target: Target,
+    figures: Vec<f64>,
+}
+
 /// Figures by name, in the order in which they first came.
 #[derive(Default)]
 pub(crate) struct Table {
-    rows: Vec<(String, Vec<f64>)>,
+    rows: Vec<Row>,
 }
 
 impl Table {
     /// Adds the figure of one round.
     pub(crate) fn add(&mut self, name: &str, figure: f64) {
-        match self.rows.iter_mut().find(|(known, _)| known == name) {
-            Some((_, figures)) => figures.push(figure),
-            None => self.rows.push((name.to_owned(), vec![figure])),
+        self.add_for(name, figure, Target::None);
+    }
+
+    /// Adds the figure of one round, which has a target.
+    pub(crate) fn add_for(&mut self, name: &str, figure: f64, target: Target) {
+        match self.rows.iter_mut().find(|row| row.name == name) {
+            Some(row) => row.figures.push(figure),
+            None => self.rows.push(Row { name: name.to_owned(), target, figures: vec![figure] }),
         }
     }
 
-    /// Prints a row for each figure: the median, the least, the greatest.
+    /// Prints a row for each figure: the median, the least, the greatest, and the target if any
+    /// row has one.
     pub(crate) fn print(mut self) {
-        println!("| figure | median | least | greatest |");
-        println!("|---|---|---|---|");
-        for (name, figures) in &mut self.rows {
+        let has_targets = self.rows.iter().any(|row| !matches!(row.target, Target::None));
+        let (head, rule) = if has_targets { (" target | |", "---|---|") } else { ("", "") };
+        println!("| figure | median | least | greatest |{head}");
+        println!("|---|---|---|---|{rule}");
+        for Row { name, target, figures } in &mut self.rows {
             figures.sort_by(f64::total_cmp);
-            let show = |place: usize| figures.get(place).copied().map_or_else(String::new, digits);
+            let at = |place: usize| figures.get(place).copied().unwrap_or(f64::NAN);
             let last = figures.len() - 1;
-            println!("| {name} | {} | {} | {} |", show(last / 2), show(0), show(last));
+            let median = at(last / 2);
+            let told = if has_targets { target.told(median) } else { String::new() };
+            println!(
+                "| {name} | {} | {} | {} |{told}",
+                digits(median),
+                digits(at(0)),
+                digits(at(last))
+            );
         }
+    }
+}
+
+impl Target {
+    /// The two last columns of a row.
+    fn told(self, median: f64) -> String {
+        let (bound, is_met) = match self {
+            Self::None => return " | |".to_owned(),
+            Self::Below(most) => (format!("< {}", digits(most)), median < most),
+            Self::AtLeast(least) => (format!("≥ {}", digits(least)), median >= least),
+        };
+        format!(" {bound} | {} |", if is_met { "met" } else { "missed" })
     }
 }
 

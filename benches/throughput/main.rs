@@ -14,52 +14,18 @@
 )]
 
 mod capture;
+#[allow(dead_code, reason = "the bench of streams uses the rest")]
 mod figures;
 mod floor;
 mod load;
 mod memory;
+mod options;
+#[allow(dead_code, reason = "the bench of streams uses the rest")]
 mod service;
 
-use std::path::PathBuf;
-
 use figures::Table;
+use options::Options;
 use service::Service;
-
-/// What the command line asks for.
-struct Options {
-    rounds: usize,
-    is_quick: bool,
-    folder: PathBuf,
-    names: Vec<String>,
-}
-
-impl Options {
-    fn parse(arguments: impl Iterator<Item = String>) -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-        let mut options = Self { rounds: 3, is_quick: false, folder, names: Vec::new() };
-        let mut arguments = arguments;
-        while let Some(argument) = arguments.next() {
-            match argument.as_str() {
-                // Given by cargo itself.
-                "--bench" => {}
-                "--quick" => options.is_quick = true,
-                "--rounds" => {
-                    let rounds = arguments.next().and_then(|number| number.parse().ok());
-                    options.rounds = rounds.unwrap_or(options.rounds).clamp(1, 20);
-                }
-                "--dir" => {
-                    options.folder = arguments.next().map_or(options.folder, PathBuf::from);
-                }
-                name => options.names.push(name.to_owned()),
-            }
-        }
-        options
-    }
-
-    fn is_wanted(&self, name: &str) -> bool {
-        self.names.is_empty() || self.names.iter().any(|wanted| wanted == name)
-    }
-}
 
 #[tokio::main]
 async fn main() {

@@ -1,12 +1,12 @@
 //! What running jobs cost in memory beyond the jobs themselves.
 
-use std::{fs, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use jobwarden::api;
 
 use crate::{
     figures::Table,
-    service::{Service, children},
+    service::{Service, children, pss_kib},
 };
 
 /// Longer than a supervisor waits before it gives back what memory it can.
@@ -40,15 +40,4 @@ pub(crate) async fn measure(folder: &Path, jobs: usize, table: &mut Table) {
         client.delete(request).await.expect("the job can be removed");
     }
     service.stop().await;
-}
-
-/// The proportional and the private memory of a process.
-fn pss_kib(pid: u32) -> (f64, f64) {
-    let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-    let field = |name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name));
-        let number = line.and_then(|rest| rest.split_whitespace().next());
-        number.and_then(|number| number.parse::<f64>().ok()).unwrap_or(f64::NAN)
-    };
-    (field("Pss:"), field("Private_Clean:") + field("Private_Dirty:"))
 }
