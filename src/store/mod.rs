@@ -11,6 +11,7 @@ mod job_record;
 mod layout;
 mod log_reader;
 mod log_writer;
+mod matches;
 mod record;
 mod requests;
 mod requests_record;
@@ -32,6 +33,7 @@ pub use job_record::JobRecord;
 pub use layout::Layout;
 pub use log_reader::{GapReason, LogReader, Piece};
 pub use log_writer::LogWriter;
+pub use matches::{MATCHES_MAX, MatchRecord, MatchWriter};
 pub use requests::KnownRequest;
 pub use submit::Submission;
 

@@ -29,13 +29,10 @@ pub(super) const MEMBERS_BYTES_MAX: usize = SLOT_BYTES - TAIL_BYTES;
 
 /// The line for these members; `None` if they do not fit.
 pub(super) fn line(members: &Map<String, Value>) -> Option<[u8; SLOT_BYTES]> {
-    let mut text = serde_json::to_string(members).ok()?;
-    text.pop();
-    if text.len() > MEMBERS_BYTES_MAX || text.len() < 2 {
+    let text = seal(members)?;
+    if text.len() >= SLOT_BYTES {
         return None;
     }
-    let crc = crc32fast::hash(text.as_bytes());
-    text += &format!(",\"crc\":\"{crc:08x}\"}}");
     let mut slot = [b' '; SLOT_BYTES];
     slot[..text.len()].copy_from_slice(text.as_bytes());
     slot[SLOT_BYTES - 1] = b'\n';
@@ -44,7 +41,24 @@ pub(super) fn line(members: &Map<String, Value>) -> Option<[u8; SLOT_BYTES]> {
 
 /// The members of a slot; `None` if it is not a whole one.
 pub(super) fn parse(slot: &[u8]) -> Option<Map<String, Value>> {
-    let text = str::from_utf8(slot).ok()?.strip_suffix('\n')?.trim_end_matches(' ');
+    unseal(str::from_utf8(slot).ok()?.strip_suffix('\n')?.trim_end_matches(' '))
+}
+
+/// The members as JSON whose last member is their checksum, on one line without its newline;
+/// `None` if there are none.
+pub(super) fn seal(members: &Map<String, Value>) -> Option<String> {
+    let mut text = serde_json::to_string(members).ok()?;
+    text.pop();
+    if text.len() < 2 {
+        return None;
+    }
+    let crc = crc32fast::hash(text.as_bytes());
+    text += &format!(",\"crc\":\"{crc:08x}\"}}");
+    Some(text)
+}
+
+/// The members without their checksum; `None` if it is not theirs.
+pub(super) fn unseal(text: &str) -> Option<Map<String, Value>> {
     let (members, tail) = text.rsplit_once(",\"crc\":\"")?;
     if tail != format!("{:08x}\"}}", crc32fast::hash(members.as_bytes())) {
         return None;
