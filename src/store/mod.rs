@@ -11,6 +11,7 @@ mod job_record;
 mod layout;
 mod log_reader;
 mod log_writer;
+mod match_record;
 mod matches;
 mod record;
 mod requests;
@@ -303,4 +304,16 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_no_news_of_a_job_and_a_match_is() {
+        assert!(!tells_of_state(layout::STDOUT.as_ref()));
+        assert!(tells_of_state(layout::STATE.as_ref()));
+        assert!(tells_of_state(layout::MATCHES.as_ref()));
+    }
 }

@@ -12,8 +12,6 @@ use crate::sys::fs;
 
 /// Bytes of a slot.
 pub(super) const SLOT_BYTES: usize = 512;
-/// Bytes of the line besides the members: `,"crc":"12345678"}` and the newline.
-const TAIL_BYTES: usize = 19;
 /// Slots that are read of one file.
 const SLOTS_MAX: usize = 64;
 
@@ -23,9 +21,6 @@ pub(super) const BLANK: [u8; SLOT_BYTES] = {
     slot[SLOT_BYTES - 1] = b'\n';
     slot
 };
-
-/// The most bytes that the members of a slot take, with the opening brace.
-pub(super) const MEMBERS_BYTES_MAX: usize = SLOT_BYTES - TAIL_BYTES;
 
 /// The line for these members; `None` if they do not fit.
 pub(super) fn line(members: &Map<String, Value>) -> Option<[u8; SLOT_BYTES]> {
