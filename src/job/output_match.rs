@@ -75,7 +75,7 @@ impl OutputMatch {
             .utf8(false)
             .build()
             .parse(&pattern);
-        let looks = parsed.map_err(syntax_error)?.properties().look_set();
+        let looks = parsed.map_err(|error| syntax_error(&error))?.properties().look_set();
         let regex = RegexBuilder::new(&pattern)
             .multi_line(true)
             .unicode(false)
@@ -91,9 +91,9 @@ impl OutputMatch {
     }
 }
 
-fn syntax_error(error: regex_syntax::Error) -> PatternError {
+fn syntax_error(error: &regex_syntax::Error) -> PatternError {
     // The full text would quote the pattern.
-    let (why, place) = match &error {
+    let (why, place) = match error {
         regex_syntax::Error::Parse(error) => (error.kind().to_string(), error.span().start.offset),
         regex_syntax::Error::Translate(error) => {
             (error.kind().to_string(), error.span().start.offset)

@@ -24,8 +24,8 @@ use super::{
 pub const MATCHES_MAX: u64 = 1_000;
 /// The most bytes of the text of a match that are recorded.
 const TEXT_BYTES_MAX: usize = 256;
-/// The most bytes of the file: a text with every byte escaped takes 1,536 of a line.
-const FILE_BYTES_MAX: usize = MATCHES_MAX as usize * 4 * 1024;
+/// The most bytes of the file: a line takes less than 2 KiB even with every byte escaped.
+const FILE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One match.
 #[derive(Clone, Debug, PartialEq, Eq)]

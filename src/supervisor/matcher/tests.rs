@@ -9,8 +9,8 @@ fn pattern(pattern: &str) -> OutputMatch {
 }
 
 /// All that is found in standard output that comes in these pieces and then ends.
-fn find_in(matches: &[OutputMatch], pieces: &[&[u8]]) -> Vec<Found> {
-    let mut matcher = Matcher::new(matches);
+fn find_in(patterns: &[OutputMatch], pieces: &[&[u8]]) -> Vec<Found> {
+    let mut matcher = Matcher::new(patterns);
     let mut found = Vec::new();
     for piece in pieces {
         found.extend(matcher.feed(Stream::Stdout, piece));
@@ -97,9 +97,19 @@ fn a_long_line_is_searched_in_parts_and_what_lies_across_them_is_found_once() {
 fn an_unfinished_line_keeps_no_more_than_a_part() {
     let mut matcher = Matcher::new(&[pattern("a")]);
     for _ in 0..10 {
-        matcher.feed(Stream::Stdout, &[b'x'; LINE_BYTES_MAX]);
+        matcher.feed(Stream::Stdout, &vec![b'x'; LINE_BYTES_MAX]);
         assert!(matcher.lines[0].bytes.len() <= LINE_BYTES_MAX + 2);
     }
+}
+
+/// The output in pieces that end at these places.
+fn pieces<'a>(output: &'a [u8], cuts: &mut Vec<usize>) -> Vec<&'a [u8]> {
+    for cut in &mut *cuts {
+        *cut = (*cut).min(output.len());
+    }
+    cuts.extend([0, output.len()]);
+    cuts.sort_unstable();
+    cuts.windows(2).map(|pair| &output[pair[0]..pair[1]]).collect()
 }
 
 /// What is found in each line by itself, which is what the rules say.
@@ -133,10 +143,7 @@ proptest! {
         chosen in vec(select(&PATTERNS[..]), 1..4),
     ) {
         let matches: Vec<_> = chosen.iter().map(|one| pattern(one)).collect();
-        cuts.iter_mut().for_each(|cut| *cut = (*cut).min(output.len()));
-        cuts.extend([0, output.len()]);
-        cuts.sort_unstable();
-        let pieces: Vec<_> = cuts.windows(2).map(|pair| &output[pair[0]..pair[1]]).collect();
+        let pieces = pieces(&output, &mut cuts);
         let found = find_in(&matches, &pieces);
         let found: Vec<_> =
             found.iter().map(|one| (one.offset, one.end_offset, one.pattern)).collect();
@@ -155,10 +162,7 @@ proptest! {
         }
         let matches = [pattern("ready"), pattern(r"x\b|\bx"), pattern("^.|.$")];
         let whole = find_in(&matches, &[&output]);
-        cuts.iter_mut().for_each(|cut| *cut = (*cut).min(length));
-        cuts.extend([0, length]);
-        cuts.sort_unstable();
-        let pieces: Vec<_> = cuts.windows(2).map(|pair| &output[pair[0]..pair[1]]).collect();
+        let pieces = pieces(&output, &mut cuts);
         prop_assert_eq!(find_in(&matches, &pieces), whole);
     }
 }
