@@ -15,6 +15,7 @@ use crate::{
 
 const WAIT: prost_types::Duration = prost_types::Duration { seconds: 600, nanos: 0 };
 const FOLLOWED_LINES: usize = 200;
+const PATTERN_ROUNDS: usize = 5;
 
 /// The time that a command takes whose output goes into a file, and the same as a job.
 pub(crate) async fn measure(folder: &Path, mebibytes: usize, table: &mut Table) {
@@ -24,11 +25,38 @@ pub(crate) async fn measure(folder: &Path, mebibytes: usize, table: &mut Table) 
     let service = Service::start(folder, &["--durability", "process"]).await;
     for (name, script) in [("bulk", bulk), ("100-byte lines", lines)] {
         let direct = redirected(service.folder(), &script);
-        let captured = as_a_job(&service, &script).await;
+        let captured = as_a_job(&service, &script, Vec::new()).await;
         let ratio = captured.as_secs_f64() / direct.as_secs_f64();
         table.add(&format!("capture of {name}, time over a plain redirect"), ratio);
     }
+    for (name, script) in [
+        ("bulk", format!("head -c {mebibytes}M /dev/zero")),
+        ("100-byte lines", format!("yes {line} | head -c {}M", mebibytes / 4)),
+    ] {
+        let ratio = cost_of_a_pattern(&service, &script).await;
+        table.add(&format!("capture of {name} with a pattern, time over none"), ratio);
+    }
     service.stop().await;
+}
+
+/// The median time with a pattern that never matches, over the median without one. Both are
+/// taken in turns, so that what else the host does meets both.
+async fn cost_of_a_pattern(service: &Service, script: &str) -> f64 {
+    let pattern = api::OutputMatch {
+        name: "never".to_owned(),
+        pattern: "^(error|fatal): [a-z]+$".to_owned(),
+        ..api::OutputMatch::default()
+    };
+    let mut times = [Vec::new(), Vec::new()];
+    for _ in 0..PATTERN_ROUNDS {
+        times[0].push(as_a_job(service, script, Vec::new()).await);
+        times[1].push(as_a_job(service, script, vec![pattern.clone()]).await);
+    }
+    let [without, with] = times.map(|mut times| {
+        times.sort_unstable();
+        times[PATTERN_ROUNDS / 2].as_secs_f64()
+    });
+    with / without
 }
 
 fn redirected(folder: &Path, script: &str) -> Duration {
@@ -42,8 +70,13 @@ fn redirected(folder: &Path, script: &str) -> Duration {
     elapsed
 }
 
-async fn as_a_job(service: &Service, script: &str) -> Duration {
-    let spec = Some(api::JobSpec { shell: script.to_owned(), ..api::JobSpec::default() });
+async fn as_a_job(
+    service: &Service,
+    script: &str,
+    output_matches: Vec<api::OutputMatch>,
+) -> Duration {
+    let shell = script.to_owned();
+    let spec = Some(api::JobSpec { shell, output_matches, ..api::JobSpec::default() });
     let request = api::ExecRequest { spec, wait: Some(WAIT), ..api::ExecRequest::default() };
     let begin = Instant::now();
     let reply = service.client().exec(request).await.expect("a job is accepted").into_inner();

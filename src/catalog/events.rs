@@ -16,7 +16,9 @@ use tokio::sync::watch;
 
 use crate::{
     job::{Job, JobId, StateKind, Time},
-    store::{EventKind, JobEvent, Journal, JournalReader, OutputSpan, StoreError, Told},
+    store::{
+        EventKind, JobEvent, Journal, JournalReader, MatchRecord, OutputSpan, StoreError, Told,
+    },
     sys::clock,
 };
 
@@ -52,6 +54,7 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct Behind {
     job: Arc<Job>,
+    matches: Vec<MatchRecord>,
     is_removed: bool,
 }
 
@@ -110,14 +113,16 @@ impl Events {
 
     /// Takes it that a job as it is now is known to everybody.
     pub(super) fn assume(&self, job: &Job) {
-        self.lock().journal.assume(job.id(), told_of(job, [0, 0]));
+        self.lock().journal.assume(job.id(), told_of(job, None));
     }
 
-    /// Tells what has not been told of a job, which is now as given.
-    pub(super) fn tell(&self, job: &Arc<Job>) {
+    /// Tells what has not been told of a job, which is now as given and has had these matches.
+    pub(super) fn tell(&self, job: &Arc<Job>, matches: &[MatchRecord]) {
         let mut inner = self.lock();
-        if let Err(error) = inner.tell(job) {
-            inner.fall_behind(Behind { job: Arc::clone(job), is_removed: false }, &error);
+        if let Err(error) = inner.tell(job, matches) {
+            let matches = matches.to_vec();
+            let behind = Behind { job: Arc::clone(job), matches, is_removed: false };
+            inner.fall_behind(behind, &error);
         }
         self.wake(&inner);
     }
@@ -137,7 +142,8 @@ impl Events {
     pub(super) fn tell_removed(&self, job: &Arc<Job>) {
         let mut inner = self.lock();
         if let Err(error) = inner.tell_removed(job) {
-            inner.fall_behind(Behind { job: Arc::clone(job), is_removed: true }, &error);
+            let behind = Behind { job: Arc::clone(job), matches: Vec::new(), is_removed: true };
+            inner.fall_behind(behind, &error);
         }
         self.wake(&inner);
     }
@@ -155,6 +161,7 @@ impl Events {
             revision: told.map_or(0, |told| told.revision),
             job: None,
             output: None,
+            matched: None,
         };
         if let Err(error) = inner.append(event, None) {
             tracing::warn!(job = %id, %error, "a removal is not told");
@@ -191,7 +198,7 @@ impl Events {
             let told = if behind.is_removed {
                 inner.tell_removed(&behind.job)
             } else {
-                inner.tell(&behind.job)
+                inner.tell(&behind.job, &behind.matches)
             };
             if told.is_err() {
                 break;
@@ -217,7 +224,7 @@ impl Events {
 
 impl Inner {
     /// Appends the events that lead from what was told of a job to what it is now.
-    fn tell(&mut self, job: &Arc<Job>) -> Result<(), StoreError> {
+    fn tell(&mut self, job: &Arc<Job>, matches: &[MatchRecord]) -> Result<(), StoreError> {
         let told = match self.journal.told(job.id()) {
             Some(told) => told,
             None => self.tell_created(job)?,
@@ -231,15 +238,15 @@ impl Inner {
         {
             let time =
                 started.state.running().map_or(job.accepted.create_time, |it| it.started.time);
-            let next = told_of(&started, told.logged);
+            let next = told_of(&started, Some(told));
             let event = event(EventKind::Started, time, Some(told.kind), &Arc::new(started));
             self.append(event, Some(next))?;
         } else if told.kind == kind && facts(job) != told.facts {
             let time = Time::from(clock::now());
             let event = event(EventKind::Updated, time, Some(kind), job);
-            self.append(event, Some(told_of(job, told.logged)))?;
+            self.append(event, Some(told_of(job, Some(told))))?;
         }
-        let told = self.journal.told(job.id()).unwrap_or(told);
+        let told = self.tell_matches(job, matches)?.unwrap_or(told);
         if let Some(end) = job.state.end() {
             let to = [end.stdout.size_bytes, end.stderr.size_bytes];
             let attempt = job.state.attempt();
@@ -259,9 +266,26 @@ impl Inner {
         Ok(())
     }
 
+    /// Tells of the matches that are new, and what has been told of the job then.
+    fn tell_matches(
+        &mut self,
+        job: &Arc<Job>,
+        matches: &[MatchRecord],
+    ) -> Result<Option<Told>, StoreError> {
+        let Some(mut told) = self.journal.told(job.id()) else { return Ok(None) };
+        let known = told.matches;
+        for matched in matches.iter().filter(|it| it.number > known) {
+            let event = event(EventKind::Matched, matched.time, Some(told.kind), job);
+            told.matches = matched.number;
+            let matched = Some(matched.clone());
+            self.append(JobEvent { matched, ..event }, Some(told))?;
+        }
+        Ok(Some(told))
+    }
+
     fn tell_created(&mut self, job: &Arc<Job>) -> Result<Told, StoreError> {
         let created = Arc::new(job.as_accepted());
-        let told = told_of(&created, [0, 0]);
+        let told = told_of(&created, None);
         let time = job.accepted.create_time;
         self.append(event(EventKind::Created, time, None, &created), Some(told))?;
         Ok(told)
@@ -270,7 +294,7 @@ impl Inner {
     fn tell_removed(&mut self, job: &Arc<Job>) -> Result<(), StoreError> {
         if job.state.is_ended() && self.journal.told(job.id()).is_some() {
             // Its end could not be told before.
-            self.tell(job)?;
+            self.tell(job, &[])?;
         }
         let (now, kind) = (Time::from(clock::now()), job.state.kind());
         self.append(event(EventKind::Deleted, now, Some(kind), job), None)
@@ -307,7 +331,7 @@ mod tests {
         let events = Events::new(journal(folder.path()));
         let count = EVENTS_MAX as u64 + 10;
         for millis in 0..count {
-            events.tell(&job_of(millis + 1));
+            events.tell(&job_of(millis + 1), &[]);
         }
         assert_eq!(events.after(0, 5).unwrap_err(), NotKept);
         let sequences = |position| {
@@ -330,13 +354,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let events = Events::new(journal(folder.path()));
         let job = job_of(1);
-        events.tell(&job);
-        events.tell(&job);
+        events.tell(&job, &[]);
+        events.tell(&job, &[]);
         let mut labelled = Job::clone(&job);
         labelled.labels.insert("a".to_owned(), "b".to_owned());
         labelled.revision = 2;
-        events.tell(&Arc::new(labelled));
-        events.tell(&job);
+        events.tell(&Arc::new(labelled), &[]);
+        events.tell(&job, &[]);
         let kinds: Vec<_> = events.after(0, 9).unwrap().iter().map(|event| event.kind).collect();
         assert_eq!(kinds, [EventKind::Created, EventKind::Updated]);
     }
@@ -347,7 +371,7 @@ mod tests {
         let events = Events::new(journal(folder.path()));
         let job = job_of(1);
         events.tell_output(&job, 1, [1, 1]);
-        events.tell(&job);
+        events.tell(&job, &[]);
         events.tell_output(&job, 1, [3, 0]);
         events.tell_output(&job, 1, [3, 0]);
         events.tell_output(&job, 1, [5, 2]);

@@ -161,7 +161,8 @@ impl Catalog {
         let active = Active { seen, looking: Mutex::new(()), watch: Mutex::new(watch) };
         self.write_active().insert(id, Arc::new(active));
         lock(&self.creating).remove(&id);
-        self.events.tell(&job);
+        let matches = self.new_matches(&job);
+        self.events.tell(&job, &matches);
     }
 
     /// Takes in a job that has ended and of which nothing has been told: somebody put its folder
@@ -170,7 +171,8 @@ impl Catalog {
         let job = Arc::new(job);
         self.note(&job);
         lock(&self.recent).insert(Arc::clone(&job));
-        self.events.tell(&job);
+        let matches = self.new_matches(&job);
+        self.events.tell(&job, &matches);
     }
 
     /// Whether a job has not ended, as far as is known.
@@ -262,7 +264,11 @@ impl Catalog {
             return Err(StoreError::Missing(id.to_string()));
         }
         let job = dir.read_with(Arc::clone(&known.accepted))?;
+        let matches = self.new_matches(&job);
         if job.revision <= known.revision {
+            if !matches.is_empty() {
+                self.events.tell(&known, &matches);
+            }
             return Ok(known);
         }
         let job = Arc::new(job);
@@ -271,7 +277,7 @@ impl Catalog {
         if has_ended {
             lock(&self.recent).insert(Arc::clone(&job));
         }
-        self.events.tell(&job);
+        self.events.tell(&job, &matches);
         active.seen.send_replace(Seen::Job(Arc::clone(&job)));
         if has_ended {
             self.write_active().remove(&id);
@@ -336,6 +342,7 @@ pub(crate) mod tests {
             stop_grace_period: None,
             drain_timeout: None,
             merge_output: false,
+            output_matches: Vec::new(),
             labels: BTreeMap::new(),
             display_name: String::new(),
             priority: 0,

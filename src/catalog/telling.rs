@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use super::{Catalog, NotKept};
 use crate::{
     job::{Job, JobId},
-    store::{HistoryGone, JobEvent, JournalReader, StoreError},
+    store::{HistoryGone, JobEvent, JournalReader, MATCHES_MAX, MatchRecord, StoreError},
 };
 
 impl Catalog {
@@ -78,10 +78,22 @@ impl Catalog {
         }
         let (id, job) = (job.id(), Arc::new(job));
         if self.events.told(id).is_some() {
-            self.events.tell(&job);
+            let matches = self.new_matches(&job);
+            self.events.tell(&job, &matches);
         } else if self.before.gone.get(&id).is_none_or(|gone| gone.revision < job.revision) {
             self.events.tell_updated(&job);
         }
+    }
+
+    /// The matches of a job's output that have not been told. What cannot be read now is told
+    /// with what comes next.
+    pub(super) fn new_matches(&self, job: &Job) -> Vec<MatchRecord> {
+        if job.accepted.spec.output_matches.is_empty() {
+            return Vec::new();
+        }
+        let told = self.events.told(job.id()).map_or(0, |told| told.matches);
+        let count = usize::try_from(MATCHES_MAX).unwrap_or(usize::MAX);
+        self.store.job_dir(job.id()).matches(told, count).unwrap_or_default()
     }
 
     /// The jobs that had not ended by what has been told.

@@ -29,17 +29,22 @@ pub(super) fn event(
         revision: job.revision,
         job: Some(Arc::clone(job)),
         output: None,
+        matched: None,
     }
 }
 
 /// What has been told of a job once it was told as it is here.
-pub(super) fn told_of(job: &Job, logged: [u64; 2]) -> Told {
+pub(super) fn told_of(job: &Job, before: Option<Told>) -> Told {
+    let attempt = job.state.attempt();
+    // Another attempt begins anew.
+    let before = before.filter(|before| before.attempt == attempt);
     Told {
         revision: job.revision,
         kind: job.state.kind(),
         facts: facts(job),
-        attempt: job.state.attempt(),
-        logged,
+        attempt,
+        logged: before.map_or([0, 0], |before| before.logged),
+        matches: before.map_or(0, |before| before.matches),
     }
 }
 

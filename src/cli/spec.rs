@@ -12,7 +12,7 @@ use std::{
 
 use clap::Args;
 
-use crate::api::{EnvInheritance, JobSpec};
+use crate::api::{EnvInheritance, JobSpec, OutputMatch};
 
 use super::{failure::Failure, parse};
 
@@ -73,6 +73,12 @@ pub(super) struct SpecFlags {
     /// Kill what still holds its output open this long after it ended [default: 10s]
     #[arg(long, value_parser = parse::duration, value_name = "DURATION", help_heading = "Limits")]
     drain_timeout: Option<Duration>,
+    /// Report output that matches a regular expression, as an event; may be repeated
+    #[arg(long = "match", value_parser = parse::pair, value_name = "NAME=REGEX", help_heading = "Record")]
+    matches: Vec<(String, String)>,
+    /// Report output that holds a text, as an event; may be repeated
+    #[arg(long, value_parser = parse::pair, value_name = "NAME=TEXT", help_heading = "Record")]
+    match_literal: Vec<(String, String)>,
     /// Add a label; may be repeated
     #[arg(short, long, value_parser = parse::pair, value_name = "KEY=VALUE", help_heading = "Record")]
     label: Vec<(String, String)>,
@@ -114,9 +120,16 @@ pub(super) fn build(flags: SpecFlags) -> Result<JobSpec, Failure> {
         display_name: flags.name.unwrap_or_default(),
         priority: flags.priority.unwrap_or_default(),
         retry: None,
-        output_matches: Vec::new(),
+        output_matches: patterns(flags.matches, flags.match_literal),
         ttl_after_end: parse::span(flags.ttl),
     })
+}
+
+fn patterns(expressions: Vec<(String, String)>, texts: Vec<(String, String)>) -> Vec<OutputMatch> {
+    let pattern =
+        |(name, pattern), literal| OutputMatch { name, pattern, literal, ..OutputMatch::default() };
+    let expressions = expressions.into_iter().map(|pair| pattern(pair, false));
+    expressions.chain(texts.into_iter().map(|pair| pattern(pair, true))).collect()
 }
 
 /// The values of secret variables, each from the environment or from a file.

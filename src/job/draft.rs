@@ -4,6 +4,7 @@
 //! rules. A draft may hold anything; the check names every fault at once.
 
 mod faults;
+mod matches;
 mod rules;
 mod span;
 #[cfg(test)]
@@ -16,6 +17,7 @@ pub use self::{
     rules::{check_labels, check_request_id, check_signal, check_stop_reason, check_variables},
     span::{SPAN_MAX, any_span, positive_span},
 };
+use super::output_match::OutputMatch;
 use super::spec::{Command, EnvInheritance, Secrets, Spec};
 
 const SPEC_BYTES_MAX: usize = 1024 * 1024;
@@ -62,6 +64,8 @@ pub struct Draft {
     pub drain_timeout: Option<Span>,
     /// One pipe for both streams.
     pub merge_output: bool,
+    /// Patterns to look for in the output.
+    pub output_matches: Vec<OutputMatch>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Name for people; empty if absent.
@@ -174,6 +178,7 @@ impl Draft {
         if let Err(fault) = check_signal("spec.stop_signal", self.stop_signal, 0) {
             faults.push(fault);
         }
+        matches::check_into(&self.output_matches, self.merge_output, faults);
         rules::labels_into("spec.labels", &self.labels, faults);
         if let Some(fault) = rules::display_name_fault(&self.display_name) {
             faults.add("spec.display_name", fault);
@@ -204,10 +209,25 @@ impl Draft {
 
     /// The bytes of all strings, which is what the size of a spec means here.
     fn text_bytes(&self) -> usize {
-        let Self { argv, shell, working_dir, env, secret_env, env_files, labels, .. } = self;
+        let Self {
+            argv,
+            shell,
+            working_dir,
+            env,
+            secret_env,
+            env_files,
+            labels,
+            output_matches,
+            ..
+        } = self;
         let lists = argv.iter().chain(env_files).map(String::len);
         let maps = env.iter().chain(secret_env).chain(labels).map(|(k, v)| k.len() + v.len());
-        lists.chain(maps).chain([shell.len(), working_dir.len(), self.display_name.len()]).sum()
+        let patterns = output_matches.iter().map(|one| one.name.len() + one.pattern.len());
+        lists
+            .chain(maps)
+            .chain(patterns)
+            .chain([shell.len(), working_dir.len(), self.display_name.len()])
+            .sum()
     }
 
     fn into_spec(self, spans: Spans) -> (Spec, Secrets, Vec<u8>) {
@@ -227,6 +247,7 @@ impl Draft {
             stop_grace_period: _,
             drain_timeout: _,
             merge_output,
+            output_matches,
             labels,
             display_name,
             priority,
@@ -256,6 +277,7 @@ impl Draft {
             stop_grace_period,
             drain_timeout,
             merge_output,
+            output_matches,
             labels,
             display_name,
             priority,

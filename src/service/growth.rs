@@ -162,7 +162,10 @@ impl Teller {
                     EventKind::Ended | EventKind::Deleted => {
                         self.followed.remove(&event.id);
                     }
-                    EventKind::Created | EventKind::Updated | EventKind::Log => {}
+                    EventKind::Created
+                    | EventKind::Updated
+                    | EventKind::Matched
+                    | EventKind::Log => {}
                 }
             }
         }

@@ -267,7 +267,8 @@ impl Watching {
         if !self.is_wanted(shape::event_type(event.kind)) || !self.is_selected(event) {
             return Ok(false);
         }
-        let is_news = matches!(event.kind, EventKind::Deleted | EventKind::Log);
+        let is_news =
+            matches!(event.kind, EventKind::Deleted | EventKind::Log | EventKind::Matched);
         if !is_news && self.shown.covers(event.sequence, event.id, event.revision) {
             return Ok(false);
         }
@@ -320,6 +321,7 @@ impl Watching {
             | EventKind::Started
             | EventKind::Updated
             | EventKind::Ended
+            | EventKind::Matched
             | EventKind::Deleted => job.state.kind(),
         };
         self.filter.matches_as(&job, kind)

@@ -12,6 +12,8 @@ mod journal;
 mod layout;
 mod log_reader;
 mod log_writer;
+mod match_record;
+mod matches;
 mod record;
 mod requests;
 mod requests_record;
@@ -37,6 +39,7 @@ pub use journal::{
 pub use layout::Layout;
 pub use log_reader::{GapReason, LogReader, Piece};
 pub use log_writer::LogWriter;
+pub use matches::{MATCHES_MAX, MatchRecord, MatchWriter};
 pub use requests::KnownRequest;
 pub use submit::Submission;
 
@@ -306,4 +309,16 @@ fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_no_news_of_a_job_and_a_match_is() {
+        assert!(!tells_of_state(layout::STDOUT.as_ref()));
+        assert!(tells_of_state(layout::STATE.as_ref()));
+        assert!(tells_of_state(layout::MATCHES.as_ref()));
+    }
 }

@@ -12,8 +12,6 @@ use crate::sys::fs;
 
 /// Bytes of a slot.
 pub(super) const SLOT_BYTES: usize = 512;
-/// Bytes of the line besides the members: `,"crc":"12345678"}` and the newline.
-const TAIL_BYTES: usize = 19;
 /// Slots that are read of one file.
 const SLOTS_MAX: usize = 64;
 
@@ -24,24 +22,36 @@ pub(super) const BLANK: [u8; SLOT_BYTES] = {
     slot
 };
 
-/// The most bytes that the members of a slot take, with the opening brace.
-pub(super) const MEMBERS_BYTES_MAX: usize = SLOT_BYTES - TAIL_BYTES;
-
 /// The line for these members; `None` if they do not fit.
 pub(super) fn line(members: &Map<String, Value>) -> Option<[u8; SLOT_BYTES]> {
-    let mut text = serde_json::to_string(members).ok()?;
-    if text.len() > MEMBERS_BYTES_MAX + 1 || text.len() < 3 {
+    let text = seal(members)?;
+    if text.len() >= SLOT_BYTES {
         return None;
     }
-    seal(&mut text);
     let mut slot = [b' '; SLOT_BYTES];
     slot[..text.len()].copy_from_slice(text.as_bytes());
     slot[SLOT_BYTES - 1] = b'\n';
     Some(slot)
 }
 
+/// The members of a slot; `None` if it is not a whole one.
+pub(super) fn parse(slot: &[u8]) -> Option<Map<String, Value>> {
+    unseal(str::from_utf8(slot).ok()?.strip_suffix('\n')?.trim_end_matches(' '))
+}
+
+/// The members as JSON whose last member is their checksum, on one line without its newline;
+/// `None` if there are none.
+pub(super) fn seal(members: &Map<String, Value>) -> Option<String> {
+    let mut text = serde_json::to_string(members).ok()?;
+    if text.len() < 3 {
+        return None;
+    }
+    seal_text(&mut text);
+    Some(text)
+}
+
 /// Adds the checksum to the text of an object that is not empty, as its last member.
-pub(super) fn seal(object: &mut String) {
+pub(super) fn seal_text(object: &mut String) {
     use std::fmt::Write as _;
     object.pop();
     let crc = crc32fast::hash(object.as_bytes());
@@ -49,21 +59,20 @@ pub(super) fn seal(object: &mut String) {
     let _ = write!(object, ",\"crc\":\"{crc:08x}\"}}");
 }
 
-/// Whether the text of an object ends with the right checksum.
-pub(super) fn is_sealed(object: &str) -> bool {
-    let Some((members, tail)) = object.rsplit_once(",\"crc\":\"") else { return false };
-    tail == format!("{:08x}\"}}", crc32fast::hash(members.as_bytes()))
-}
-
-/// The members of a slot; `None` if it is not a whole one.
-pub(super) fn parse(slot: &[u8]) -> Option<Map<String, Value>> {
-    let text = str::from_utf8(slot).ok()?.strip_suffix('\n')?.trim_end_matches(' ');
+/// The members without their checksum; `None` if it is not theirs.
+pub(super) fn unseal(text: &str) -> Option<Map<String, Value>> {
     if !is_sealed(text) {
         return None;
     }
     let mut parsed: Map<String, Value> = serde_json::from_str(text).ok()?;
     parsed.remove("crc");
     Some(parsed)
+}
+
+/// Whether the text of an object ends with the right checksum.
+pub(super) fn is_sealed(object: &str) -> bool {
+    let Some((members, tail)) = object.rsplit_once(",\"crc\":\"") else { return false };
+    tail == format!("{:08x}\"}}", crc32fast::hash(members.as_bytes()))
 }
 
 /// The slots of a file by place: `None` for one that is missing or not whole.

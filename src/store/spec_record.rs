@@ -10,9 +10,10 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, Spec};
+use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, OutputMatch, Spec};
 
 use super::{
+    match_record::{MatchMembers, match_in, match_out},
     record::{RecordError, wrong},
     span_text::{bad_span, parse_span, seconds, span},
 };
@@ -87,8 +88,8 @@ struct SpecMembers {
     limits: Option<Value>,
     #[serde(skip_serializing)]
     retry: Option<Value>,
-    #[serde(alias = "outputMatches", skip_serializing)]
-    output_matches: Option<Value>,
+    #[serde(alias = "outputMatches", skip_serializing_if = "Vec::is_empty")]
+    output_matches: Vec<MatchMembers>,
 }
 
 fn is_zero<N: PartialEq + From<u8>>(number: &N) -> bool {
@@ -152,6 +153,7 @@ fn members(spec: &Spec) -> SpecMembers {
         stop_grace_period,
         drain_timeout,
         merge_output,
+        output_matches,
         labels,
         display_name,
         priority,
@@ -189,7 +191,7 @@ fn members(spec: &Spec) -> SpecMembers {
         output_limits: None,
         limits: None,
         retry: None,
-        output_matches: None,
+        output_matches: output_matches.into_iter().map(match_out).collect(),
     }
 }
 
@@ -245,6 +247,7 @@ fn spec(members: SpecMembers) -> Result<Spec, RecordError> {
         stop_grace_period: span("stop_grace_period", members.stop_grace_period.as_deref())?,
         drain_timeout: span("drain_timeout", members.drain_timeout.as_deref())?,
         merge_output: members.merge_output,
+        output_matches: patterns(members.output_matches)?,
         labels: members.labels,
         display_name: members.display_name,
         priority: members.priority,
@@ -270,7 +273,6 @@ fn draft(members: SpecMembers) -> Result<Draft, RecordError> {
         ("output_limits", members.output_limits.is_some()),
         ("limits", members.limits.is_some()),
         ("retry", members.retry.is_some()),
-        ("output_matches", members.output_matches.is_some()),
     ];
     let stdin = BASE64_STANDARD
         .decode(&members.stdin)
@@ -294,12 +296,17 @@ fn draft(members: SpecMembers) -> Result<Draft, RecordError> {
         stop_grace_period: timed("stop_grace_period", members.stop_grace_period)?,
         drain_timeout: timed("drain_timeout", members.drain_timeout)?,
         merge_output: members.merge_output,
+        output_matches: patterns(members.output_matches)?,
         labels: members.labels,
         display_name: members.display_name,
         priority: members.priority,
         ttl_after_end: timed("ttl_after_end", members.ttl_after_end)?,
         unsupported: given.into_iter().filter(|(_, is)| *is).map(|(name, _)| name).collect(),
     })
+}
+
+fn patterns(members: Vec<MatchMembers>) -> Result<Vec<OutputMatch>, RecordError> {
+    members.into_iter().map(match_in).collect()
 }
 
 const INHERIT_ALL: &str = "ENV_INHERITANCE_ALL";

@@ -118,6 +118,7 @@ impl Attempt {
             }
             let now = clock::since_boot();
             self.enforce_limits(now)?;
+            self.capture.search_silent(now);
             if self.is_finished(now)? {
                 return Ok(self.end());
             }
@@ -185,6 +186,7 @@ impl Attempt {
         let mut sooner = |at: Option<Duration>| wake = wake.min(at.unwrap_or(wake));
         sooner(self.stop.as_ref().and_then(|stop| stop.kill_at));
         sooner(self.exit.as_ref().map(|exit| exit.drain_until));
+        sooner(self.capture.next_search());
         if self.stop.is_none() && self.exit.is_none() {
             sooner(self.deadline());
             sooner(self.idle_deadline());

@@ -1,6 +1,6 @@
 //! The output of a job: from its FIFOs into its logs, byte for byte.
 //!
-//! Lines mean nothing here. An error of the disk never closes a FIFO and never keeps the job
+//! Lines mean nothing here; `search` looks at them if the job has patterns. An error of the disk never closes a FIFO and never keeps the job
 //! waiting: what cannot be written is dropped and counted by the log writer.
 
 use std::{
@@ -10,12 +10,12 @@ use std::{
 };
 
 use crate::{
-    job::{OutputSize, Time},
+    job::{OutputSize, Spec, Time},
     store::{JobDir, LogWriter, Stream},
     sys::clock,
 };
 
-use super::Fifos;
+use super::{Fifos, search::Search};
 
 /// The most that is read at once: the capacity of a pipe.
 const READ_BYTES: usize = 64 * 1024;
@@ -28,17 +28,20 @@ pub(super) struct Capture {
     fifos: [Option<std::fs::File>; 2],
     buffer: Vec<u8>,
     log: LogWriter,
+    /// `None` for a job without patterns.
+    search: Option<Search>,
     last_output: Duration,
 }
 
 impl Capture {
-    pub(super) fn new(dir: &JobDir, fifos: Fifos, is_merged: bool) -> Self {
+    pub(super) fn new(dir: &JobDir, fifos: Fifos, spec: &Spec) -> Self {
         let [out, err] = fifos.0.map(std::fs::File::from);
         Self {
             // Merged output has one pipe; nobody ever writes to the other.
-            fifos: [Some(out), (!is_merged).then_some(err)],
+            fifos: [Some(out), (!spec.merge_output).then_some(err)],
             buffer: Vec::new(),
             log: LogWriter::new(dir),
+            search: Search::new(dir, &spec.output_matches),
             last_output: clock::since_boot(),
         }
     }
@@ -72,10 +75,25 @@ impl Capture {
             Ok(length) => {
                 self.last_output = clock::since_boot();
                 self.log.append(stream, &self.buffer[..length], Time::from(clock::now()));
+                if let Some(search) = &mut self.search {
+                    search.feed(stream, &self.buffer[..length], self.last_output);
+                }
                 true
             }
             // Nothing there now. A FIFO has no other errors.
             Err(_) => false,
+        }
+    }
+
+    /// When `search_silent` has something to do, on the boot clock.
+    pub(super) fn next_search(&self) -> Option<Duration> {
+        self.search.as_ref().and_then(Search::next)
+    }
+
+    /// Looks for patterns in unfinished lines of streams that are silent.
+    pub(super) fn search_silent(&mut self, now: Duration) {
+        if let Some(search) = &mut self.search {
+            search.search_silent(now);
         }
     }
 
@@ -100,6 +118,9 @@ impl Capture {
         self.read_available();
         self.fifos = [None, None];
         self.log.finish();
+        if let Some(search) = &mut self.search {
+            search.finish();
+        }
     }
 
     /// What the streams brought: standard output, standard error.
@@ -107,8 +128,9 @@ impl Capture {
         Stream::BOTH.map(|stream| self.log.size(stream))
     }
 
-    /// What went wrong with the logs first, if anything did.
+    /// What went wrong with the logs first, or with the records of matches, if anything did.
     pub(super) fn fault(&self) -> Option<String> {
-        self.log.fault().map(ToString::to_string)
+        let log = self.log.fault().map(ToString::to_string);
+        log.or_else(|| self.search.as_ref().and_then(Search::fault))
     }
 }

@@ -70,7 +70,7 @@ pub(super) fn launch(
     let process = identity_of(child.pid)?;
     let cgroup = group.as_ref().map(|group| group.path().to_string_lossy().into_owned());
     record.append(&Event::Started(Started { process, time, cgroup }))?;
-    let capture = Capture::new(record.dir(), fifos, record.accepted().spec.merge_output);
+    let capture = Capture::new(record.dir(), fifos, &record.accepted().spec);
     Ok(Launched::Running(Box::new(Live { child, capture, group })))
 }
 

@@ -9,7 +9,9 @@ mod bury;
 mod capture;
 mod environment;
 mod launch;
+mod matcher;
 mod requests;
+mod search;
 mod tell;
 
 use std::{os::fd::OwnedFd, time::Duration};

@@ -191,7 +191,13 @@ async fn what_is_not_supported_yet_is_refused_and_not_ignored() {
         ("output_limits", JobSpec { output_limits: Some(OutputLimits::default()), ..base() }),
         ("limits", JobSpec { limits: Some(ResourceLimits::default()), ..base() }),
         ("retry", JobSpec { retry: Some(RetryPolicy::default()), ..base() }),
-        ("output_matches", JobSpec { output_matches: vec![OutputMatch::default()], ..base() }),
+        (
+            "output_matches",
+            JobSpec {
+                output_matches: vec![OutputMatch { stream: 9, ..OutputMatch::default() }],
+                ..base()
+            },
+        ),
         ("env_inheritance", JobSpec { env_inheritance: 99, ..base() }),
     ] {
         let error = refusal(&daemon, spec).await;

@@ -23,6 +23,7 @@ mod leftovers;
 mod limits;
 mod list;
 mod lookup;
+mod matches;
 mod queue;
 mod request_id;
 mod rerun;

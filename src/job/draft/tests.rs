@@ -221,6 +221,11 @@ fn spans() -> impl Strategy<Value = Option<Span>> {
     proptest::option::of((seconds, nanos).prop_map(|(seconds, nanos)| Span { seconds, nanos }))
 }
 
+fn patterns() -> impl Strategy<Value = OutputMatch> {
+    let pair = (texts(), prop_oneof![texts(), "[a-z()*]{1,9}"]);
+    pair.prop_map(|(name, pattern)| OutputMatch { name, pattern, ..OutputMatch::default() })
+}
+
 prop_compose! {
     fn drafts()(
         (argv, shell, working_dir) in (vec(texts(), 0..4), texts(), texts()),
@@ -231,14 +236,15 @@ prop_compose! {
         (timeout, idle_timeout, queue_timeout) in (spans(), spans(), spans()),
         (stop_grace_period, drain_timeout, ttl_after_end) in (spans(), spans(), spans()),
         (stop_signal, priority) in (-3..70, any::<i32>()),
-        merge_output: bool,
+        (merge_output, output_matches) in (any::<bool>(), vec(patterns(), 0..3)),
         display_name in texts(),
         unsupported in vec(Just("retry"), 0..2),
     ) -> Draft {
         Draft {
             argv, shell, working_dir, env, secret_env, env_inheritance, env_files, stdin, timeout,
             idle_timeout, queue_timeout, stop_signal, stop_grace_period, drain_timeout,
-            merge_output, labels, display_name, priority, ttl_after_end, unsupported,
+            merge_output, output_matches, labels, display_name, priority, ttl_after_end,
+            unsupported,
         }
     }
 }

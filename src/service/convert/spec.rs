@@ -3,7 +3,7 @@
 use super::{choice::choice, reply::duration, request::span};
 use crate::{
     api,
-    job::{Command, Draft, EnvInheritance, Spec},
+    job::{Command, Draft, EnvInheritance, MatchStream, OutputMatch, Spec},
 };
 
 /// The draft that a spec of the wire is; `Draft::check` looks for its faults.
@@ -33,11 +33,12 @@ pub fn draft(spec: api::JobSpec) -> Draft {
         output_matches,
         ttl_after_end,
     } = spec;
+    let patterns: Option<Vec<_>> = output_matches.into_iter().map(match_in).collect();
     let unsupported = [
         ("output_limits", output_limits.is_some()),
         ("limits", limits.is_some()),
         ("retry", retry.is_some()),
-        ("output_matches", !output_matches.is_empty()),
+        ("output_matches", patterns.is_none()),
     ];
     Draft {
         argv,
@@ -55,6 +56,7 @@ pub fn draft(spec: api::JobSpec) -> Draft {
         stop_grace_period: stop_grace_period.map(span),
         drain_timeout: drain_timeout.map(span),
         merge_output,
+        output_matches: patterns.unwrap_or_default(),
         labels: labels.into_iter().collect(),
         display_name,
         priority,
@@ -84,6 +86,7 @@ pub(super) fn spec(spec: &Spec) -> api::JobSpec {
         stop_grace_period,
         drain_timeout,
         merge_output,
+        output_matches,
         labels,
         display_name,
         priority,
@@ -115,9 +118,30 @@ pub(super) fn spec(spec: &Spec) -> api::JobSpec {
         display_name: display_name.clone(),
         priority: *priority,
         retry: None,
-        output_matches: Vec::new(),
+        output_matches: output_matches.iter().cloned().map(match_out).collect(),
         ttl_after_end: ttl_after_end.map(duration),
     }
+}
+
+/// The pattern; `None` if its stream is not known.
+fn match_in(one: api::OutputMatch) -> Option<OutputMatch> {
+    let api::OutputMatch { name, pattern, literal, stream, once } = one;
+    let stream = match choice("spec.output_matches", stream).ok()? {
+        api::LogStream::Unspecified => MatchStream::Both,
+        api::LogStream::Stdout => MatchStream::Stdout,
+        api::LogStream::Stderr => MatchStream::Stderr,
+    };
+    Some(OutputMatch { name, pattern, literal, stream, once })
+}
+
+fn match_out(one: OutputMatch) -> api::OutputMatch {
+    let OutputMatch { name, pattern, literal, stream, once } = one;
+    let stream = match stream {
+        MatchStream::Both => api::LogStream::Unspecified,
+        MatchStream::Stdout => api::LogStream::Stdout,
+        MatchStream::Stderr => api::LogStream::Stderr,
+    };
+    api::OutputMatch { name, pattern, literal, stream: stream.into(), once }
 }
 
 fn inheritance_in(number: i32) -> Option<EnvInheritance> {
@@ -160,6 +184,13 @@ mod tests {
             stop_grace_period: seconds(4),
             drain_timeout: seconds(5),
             merge_output: true,
+            output_matches: vec![api::OutputMatch {
+                name: "n".to_owned(),
+                pattern: "p".to_owned(),
+                literal: true,
+                stream: api::LogStream::Stdout.into(),
+                once: true,
+            }],
             labels: pair("l", "v").into(),
             display_name: "name".to_owned(),
             priority: -7,
@@ -182,7 +213,7 @@ mod tests {
             output_limits: Some(api::OutputLimits::default()),
             limits: Some(api::ResourceLimits::default()),
             retry: Some(api::RetryPolicy::default()),
-            output_matches: vec![api::OutputMatch::default()],
+            output_matches: vec![api::OutputMatch { stream: 9, ..api::OutputMatch::default() }],
             ..api::JobSpec::default()
         };
         let violations = draft(spec).check(&DraftLimits { stdin_bytes_max: 0 }).unwrap_err();

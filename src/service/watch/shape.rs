@@ -6,7 +6,7 @@ use crate::{
     api,
     job::{Job, StateKind, Time},
     service::{JobApi, convert},
-    store::{EventKind, JobEvent},
+    store::{EventKind, JobEvent, MatchRecord, Stream},
     sys::clock,
 };
 
@@ -18,6 +18,7 @@ pub(super) fn event_type(kind: EventKind) -> api::EventType {
         EventKind::Updated => api::EventType::Updated,
         EventKind::Ended => api::EventType::Ended,
         EventKind::Deleted => api::EventType::Deleted,
+        EventKind::Matched => api::EventType::OutputMatched,
         EventKind::Log => api::EventType::Log,
     }
 }
@@ -25,9 +26,11 @@ pub(super) fn event_type(kind: EventKind) -> api::EventType {
 /// An event, with the whole job where the contract has it.
 pub(super) fn event(api: &JobApi, event: &JobEvent) -> api::JobEvent {
     let whole = match event.kind {
-        EventKind::Created | EventKind::Started | EventKind::Updated | EventKind::Ended => {
-            event.job.as_ref().map(|job| api.shown(job))
-        }
+        EventKind::Created
+        | EventKind::Started
+        | EventKind::Updated
+        | EventKind::Ended
+        | EventKind::Matched => event.job.as_ref().map(|job| api.shown(job)),
         EventKind::Deleted | EventKind::Log => None,
     };
     let job = whole.unwrap_or_else(|| api::Job {
@@ -45,7 +48,21 @@ pub(super) fn event(api: &JobApi, event: &JobEvent) -> api::JobEvent {
         previous_state: previous.into(),
         job: Some(job),
         log: None,
-        r#match: None,
+        r#match: event.matched.as_ref().map(matched),
+    }
+}
+
+fn matched(record: &MatchRecord) -> api::OutputMatched {
+    let stream = match record.stream {
+        Stream::Stdout => api::LogStream::Stdout,
+        Stream::Stderr => api::LogStream::Stderr,
+    };
+    api::OutputMatched {
+        name: record.name.clone(),
+        stream: stream.into(),
+        offset: record.offset,
+        end_offset: record.end_offset,
+        text: record.text.clone(),
     }
 }
 

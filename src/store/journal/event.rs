@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::job::{Job, JobId, StateKind, Time};
+use crate::{
+    job::{Job, JobId, StateKind, Time},
+    store::MatchRecord,
+};
 
 /// What happened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,17 +20,20 @@ pub enum EventKind {
     Ended,
     /// It was removed.
     Deleted,
+    /// Output matched a pattern of the spec.
+    Matched,
     /// Output was written. Told while somebody watches for it, and before the end.
     Log,
 }
 
 impl EventKind {
-    const NAMES: [(Self, &'static str); 6] = [
+    const NAMES: [(Self, &'static str); 7] = [
         (Self::Created, "created"),
         (Self::Started, "started"),
         (Self::Updated, "updated"),
         (Self::Ended, "ended"),
         (Self::Deleted, "deleted"),
+        (Self::Matched, "matched"),
         (Self::Log, "log"),
     ];
 
@@ -70,6 +76,8 @@ pub struct JobEvent {
     pub job: Option<Arc<Job>>,
     /// With `Log` what was written.
     pub output: Option<OutputSpan>,
+    /// With `Matched` where.
+    pub matched: Option<MatchRecord>,
 }
 
 /// What has been told of a job that has not ended: what the next event is compared with.
@@ -85,6 +93,8 @@ pub struct Told {
     pub attempt: u32,
     /// How much of each stream events have told of.
     pub logged: [u64; 2],
+    /// How many matches events have told of.
+    pub matches: u64,
 }
 
 /// What has been told last of a job that has ended or is gone.

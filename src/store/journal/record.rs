@@ -12,6 +12,7 @@ use super::event::{EventKind, JobEvent, OutputSpan, Told};
 use crate::{
     job::{Accepted, Job, JobId, State, StateKind, TimeoutChange, transition},
     store::{
+        matches,
         record::{self, Record, RecordError, wrong},
         requests_record as asked, slots, span_text, spec_record,
     },
@@ -34,20 +35,26 @@ pub(super) struct Summary {
     pub(super) told: Option<ToldText>,
 }
 
-/// `[revision, state, facts, attempt, stdout, stderr]`.
+/// `[revision, state, facts, attempt, stdout, stderr, matches]`.
 #[derive(Clone, Serialize, Deserialize)]
-pub(super) struct ToldText(u64, String, u32, u32, u64, u64);
+pub(super) struct ToldText(u64, String, u32, u32, u64, u64, u64);
 
 impl ToldText {
     pub(super) fn of(told: &Told) -> Self {
-        let Told { revision, kind, facts, attempt, logged: [stdout, stderr] } = *told;
-        Self(revision, state_name(kind).to_owned(), facts, attempt, stdout, stderr)
+        let Told { revision, kind, facts, attempt, logged: [stdout, stderr], matches } = *told;
+        Self(revision, state_name(kind).to_owned(), facts, attempt, stdout, stderr, matches)
     }
 
     pub(super) fn told(&self) -> Option<Told> {
-        let Self(revision, kind, facts, attempt, stdout, stderr) = self;
-        let (revision, facts, attempt) = (*revision, *facts, *attempt);
-        Some(Told { revision, kind: state(kind)?, facts, attempt, logged: [*stdout, *stderr] })
+        let Self(revision, kind, facts, attempt, stdout, stderr, matches) = self;
+        Some(Told {
+            revision: *revision,
+            kind: state(kind)?,
+            facts: *facts,
+            attempt: *attempt,
+            logged: [*stdout, *stderr],
+            matches: *matches,
+        })
     }
 }
 
@@ -70,7 +77,7 @@ fn state(name: &str) -> Option<StateKind> {
 /// The line for an event, its newline included. `told` is what has been told of the job then;
 /// none if nothing is left to tell.
 pub(super) fn encode(event: &JobEvent, told: Option<&Told>) -> String {
-    let JobEvent { sequence, kind, time, previous, id, revision, job, output } = event;
+    let JobEvent { sequence, kind, time, previous, id, revision, job, output, matched } = event;
     let mut members = Map::new();
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
     put("seq", json!(sequence));
@@ -86,6 +93,9 @@ pub(super) fn encode(event: &JobEvent, told: Option<&Told>) -> String {
     }
     if let Some(OutputSpan { attempt, from, to }) = output {
         put("output", json!({"attempt": attempt, "from": from, "to": to}));
+    }
+    if let Some(matched) = matched {
+        put("match", Value::Object(matches::members(matched)));
     }
     if *kind != EventKind::Log
         && let Some(job) = job
@@ -107,7 +117,7 @@ pub(super) fn encode(event: &JobEvent, told: Option<&Told>) -> String {
         }
         text.push('}');
     }
-    slots::seal(&mut text);
+    slots::seal_text(&mut text);
     text.push('\n');
     text
 }
@@ -188,6 +198,10 @@ pub(super) fn decode(
         revision,
         job,
         output,
+        matched: match record.object_if_any("match") {
+            None => None,
+            Some(matched) => Some(matches::record(matched)?),
+        },
     })
 }
 
@@ -241,6 +255,7 @@ pub(super) mod tests {
         Actor, Claim, Command, End, EndCause, EndState, ExitStatus, KillRecord, OutputSize,
         ProcessIdentity, Running, Started, StopCause, StopRequest, Time,
     };
+    use crate::store::{MatchRecord, Stream};
 
     pub(in crate::store::journal) fn job(script: &str) -> Job {
         let time = Time::from_millis(1_790_000_000_123);
@@ -298,6 +313,15 @@ pub(super) mod tests {
             revision: job.revision,
             job: Some(Arc::new(job)),
             output: Some(OutputSpan { attempt: 1, from: [0, 3], to: [5, 3] }),
+            matched: Some(MatchRecord {
+                number: 3,
+                time: Time::from_nanos(7),
+                name: "ready".to_owned(),
+                stream: Stream::Stderr,
+                offset: 5,
+                end_offset: 9,
+                text: "a\n\"b".to_owned(),
+            }),
         }
     }
 
@@ -310,6 +334,7 @@ pub(super) mod tests {
             facts: 77,
             attempt: 1,
             logged: [5, u64::MAX],
+            matches: 4,
         };
         let line = encode(&event, Some(&told));
         let line = line.strip_suffix('\n').unwrap();

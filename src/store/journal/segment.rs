@@ -109,7 +109,7 @@ pub(super) fn create(
     let first = header.first;
     let path = path(dir, first);
     let mut line = serde_json::to_string(header).unwrap_or_default();
-    slots::seal(&mut line);
+    slots::seal_text(&mut line);
     line.push('\n');
     // What an earlier try left of it holds no event.
     fs::remove_if_any(&path).map_err(StoreError::io("remove", &path))?;

@@ -10,7 +10,14 @@ const LIMITS: JournalLimits =
     JournalLimits { bytes_max: 1 << 30, events_max: 1 << 30, age_max: None };
 
 fn told(revision: u64) -> Told {
-    Told { revision, kind: StateKind::Running, facts: 1, attempt: 1, logged: [revision, 0] }
+    Told {
+        revision,
+        kind: StateKind::Running,
+        facts: 1,
+        attempt: 1,
+        logged: [revision, 0],
+        matches: 0,
+    }
 }
 
 fn event(kind: EventKind, job: &Arc<Job>) -> JobEvent {
@@ -23,6 +30,7 @@ fn event(kind: EventKind, job: &Arc<Job>) -> JobEvent {
         revision: job.revision,
         job: Some(Arc::clone(job)),
         output: None,
+        matched: None,
     }
 }
 
@@ -152,7 +160,7 @@ fn after_a_boot_history_counts_only_if_the_journal_was_closed() {
         let mut header = header.replace(boot_id, "another-boot-of-the-host-0123456789a");
         header.truncate(header.rfind(",\"crc\"").unwrap());
         header.push('}');
-        slots::seal(&mut header);
+        slots::seal_text(&mut header);
         std::fs::write(file, format!("{header}\n{rest}")).unwrap();
     };
     let open = || {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::job::{Span, Time};
+use crate::job::{MatchStream, Span, Time};
 
 fn accepted(spec: Spec) -> Accepted {
     Accepted {
@@ -36,6 +36,15 @@ fn rich() -> Spec {
         stop_grace_period: Some(Duration::ZERO),
         drain_timeout: Some(Duration::from_nanos(1)),
         merge_output: true,
+        output_matches: [MatchStream::Both, MatchStream::Stdout, MatchStream::Stderr]
+            .map(|stream| OutputMatch {
+                name: "n".to_owned(),
+                pattern: "[a\n]".to_owned(),
+                literal: stream == MatchStream::Stdout,
+                stream,
+                once: stream == MatchStream::Stderr,
+            })
+            .to_vec(),
         labels: BTreeMap::from([("team".to_owned(), String::new())]),
         display_name: "a name".to_owned(),
         priority: -3,
