@@ -334,6 +334,7 @@ pub(crate) mod tests {
             stop_grace_period: None,
             drain_timeout: None,
             merge_output: false,
+            output_limits: None,
             labels: BTreeMap::new(),
             display_name: String::new(),
             priority: 0,

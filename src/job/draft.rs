@@ -16,7 +16,10 @@ pub use self::{
     rules::{check_labels, check_request_id, check_signal, check_stop_reason, check_variables},
     span::{SPAN_MAX, any_span, positive_span},
 };
-use super::spec::{Command, EnvInheritance, Secrets, Spec};
+use super::{
+    OutputLimits, OutputLimitsDraft,
+    spec::{Command, EnvInheritance, Secrets, Spec},
+};
 
 const SPEC_BYTES_MAX: usize = 1024 * 1024;
 
@@ -62,6 +65,8 @@ pub struct Draft {
     pub drain_timeout: Option<Span>,
     /// One pipe for both streams.
     pub merge_output: bool,
+    /// How much output is kept.
+    pub output_limits: Option<OutputLimitsDraft>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Name for people; empty if absent.
@@ -114,8 +119,13 @@ impl Draft {
         self.check_environment(&mut faults);
         self.check_rest(limits.stdin_bytes_max, &mut faults);
         let spans = self.check_spans(&mut faults);
+        let output_limits = self.check_output_limits(&mut faults);
         let violations = faults.into_violations();
-        if violations.is_empty() { Ok(self.into_spec(spans)) } else { Err(violations) }
+        if violations.is_empty() {
+            Ok(self.into_spec(spans, output_limits))
+        } else {
+            Err(violations)
+        }
     }
 
     fn check_command(&self, faults: &mut Faults) {
@@ -187,6 +197,11 @@ impl Draft {
         }
     }
 
+    fn check_output_limits(&self, faults: &mut Faults) -> Option<OutputLimits> {
+        let checked = self.output_limits?.check("spec.output_limits");
+        checked.map_err(|found| found.into_iter().for_each(|fault| faults.push(fault))).ok()
+    }
+
     fn check_spans(&self, faults: &mut Faults) -> Spans {
         let mut check = |field: &str, span: Option<Span>, range| {
             let checked = span.map(|span| span.duration(field, &range)).transpose();
@@ -210,7 +225,11 @@ impl Draft {
         lists.chain(maps).chain([shell.len(), working_dir.len(), self.display_name.len()]).sum()
     }
 
-    fn into_spec(self, spans: Spans) -> (Spec, Secrets, Vec<u8>) {
+    fn into_spec(
+        self,
+        spans: Spans,
+        output_limits: Option<OutputLimits>,
+    ) -> (Spec, Secrets, Vec<u8>) {
         let Self {
             argv,
             shell,
@@ -227,6 +246,7 @@ impl Draft {
             stop_grace_period: _,
             drain_timeout: _,
             merge_output,
+            output_limits: _,
             labels,
             display_name,
             priority,
@@ -256,6 +276,7 @@ impl Draft {
             stop_grace_period,
             drain_timeout,
             merge_output,
+            output_limits,
             labels,
             display_name,
             priority,

@@ -8,6 +8,7 @@ mod end;
 mod filter;
 mod id;
 mod kind;
+mod output_limits;
 mod spec;
 mod state;
 mod time;
@@ -24,6 +25,7 @@ pub use end::{
 pub use filter::JobFilter;
 pub use id::{IdClock, JobId, JobIdError, JobIdPrefix};
 pub use kind::StateKind;
+pub use output_limits::{OutputLimitAction, OutputLimits, OutputLimitsDraft};
 pub use spec::{Command, EnvInheritance, Secrets, Spec};
 pub use state::{Claim, Event, Impossible, ProcessIdentity, Running, Started, State, transition};
 pub use time::{Time, TimeError};

@@ -5,6 +5,8 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use super::OutputLimits;
+
 const STOP_SIGNAL_DEFAULT: i32 = 15;
 const STOP_GRACE_DEFAULT: Duration = Duration::from_secs(10);
 const DRAIN_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -59,6 +61,8 @@ pub struct Spec {
     pub drain_timeout: Option<Duration>,
     /// Both streams through one pipe.
     pub merge_output: bool,
+    /// How much output is kept.
+    pub output_limits: Option<OutputLimits>,
     /// Labels at acceptance.
     pub labels: BTreeMap<String, String>,
     /// A name for people; empty if there is none.

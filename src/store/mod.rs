@@ -11,6 +11,7 @@ mod job_record;
 mod layout;
 mod log_reader;
 mod log_writer;
+mod output_limits_record;
 mod record;
 mod requests;
 mod requests_record;
@@ -26,7 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::StoreError;
 pub use inbox::Dropped;
-pub use index::Stream;
+pub use index::{Loss, Stream};
 pub use job_dir::{JobDir, KillRequest, KillScope, TimeoutRequest};
 pub use job_record::JobRecord;
 pub use layout::Layout;

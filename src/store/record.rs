@@ -214,6 +214,7 @@ fn stop_name(cause: StopCause) -> &'static str {
         StopCause::Cancel => "cancel",
         StopCause::Timeout => "timeout",
         StopCause::IdleTimeout => "idle_timeout",
+        StopCause::OutputLimit => "output_limit",
     }
 }
 
@@ -222,6 +223,7 @@ fn stop_cause(name: &str) -> Result<StopCause, RecordError> {
         "cancel" => Ok(StopCause::Cancel),
         "timeout" => Ok(StopCause::Timeout),
         "idle_timeout" => Ok(StopCause::IdleTimeout),
+        "output_limit" => Ok(StopCause::OutputLimit),
         other => Err(wrong("cause", format!("{other:?} is not known"))),
     }
 }

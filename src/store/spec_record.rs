@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, Spec};
 
 use super::{
+    output_limits_record::OutputLimitsMembers,
     record::{RecordError, wrong},
     span_text::{bad_span, parse_span, seconds, span},
 };
@@ -81,8 +82,8 @@ struct SpecMembers {
     priority: i32,
     #[serde(alias = "ttlAfterEnd", skip_serializing_if = "Option::is_none")]
     ttl_after_end: Option<String>,
-    #[serde(alias = "outputLimits", skip_serializing)]
-    output_limits: Option<Value>,
+    #[serde(alias = "outputLimits", skip_serializing_if = "Option::is_none")]
+    output_limits: Option<OutputLimitsMembers>,
     #[serde(skip_serializing)]
     limits: Option<Value>,
     #[serde(skip_serializing)]
@@ -147,6 +148,7 @@ fn members(spec: &Spec) -> SpecMembers {
         stop_grace_period,
         drain_timeout,
         merge_output,
+        output_limits,
         labels,
         display_name,
         priority,
@@ -181,7 +183,7 @@ fn members(spec: &Spec) -> SpecMembers {
         display_name,
         priority,
         ttl_after_end: ttl_after_end.map(seconds),
-        output_limits: None,
+        output_limits: output_limits.map(OutputLimitsMembers::of),
         limits: None,
         retry: None,
         output_matches: None,
@@ -240,6 +242,7 @@ fn spec(members: SpecMembers) -> Result<Spec, RecordError> {
         stop_grace_period: span("stop_grace_period", members.stop_grace_period.as_deref())?,
         drain_timeout: span("drain_timeout", members.drain_timeout.as_deref())?,
         merge_output: members.merge_output,
+        output_limits: members.output_limits.map(OutputLimitsMembers::accepted).transpose()?,
         labels: members.labels,
         display_name: members.display_name,
         priority: members.priority,
@@ -262,7 +265,6 @@ pub(super) fn decode_dropped(bytes: &[u8]) -> Result<Draft, RecordError> {
 
 fn draft(members: SpecMembers) -> Result<Draft, RecordError> {
     let given = [
-        ("output_limits", members.output_limits.is_some()),
         ("limits", members.limits.is_some()),
         ("retry", members.retry.is_some()),
         ("output_matches", members.output_matches.is_some()),
@@ -289,6 +291,7 @@ fn draft(members: SpecMembers) -> Result<Draft, RecordError> {
         stop_grace_period: timed("stop_grace_period", members.stop_grace_period)?,
         drain_timeout: timed("drain_timeout", members.drain_timeout)?,
         merge_output: members.merge_output,
+        output_limits: members.output_limits.map(OutputLimitsMembers::draft),
         labels: members.labels,
         display_name: members.display_name,
         priority: members.priority,

@@ -70,7 +70,8 @@ pub(super) fn launch(
     let process = identity_of(child.pid)?;
     let cgroup = group.as_ref().map(|group| group.path().to_string_lossy().into_owned());
     record.append(&Event::Started(Started { process, time, cgroup }))?;
-    let capture = Capture::new(record.dir(), fifos, record.accepted().spec.merge_output);
+    let spec = &record.accepted().spec;
+    let capture = Capture::new(record.dir(), fifos, spec.merge_output, spec.output_limits);
     Ok(Launched::Running(Box::new(Live { child, capture, group })))
 }
 

@@ -23,6 +23,7 @@ mod leftovers;
 mod limits;
 mod list;
 mod lookup;
+mod output_limits;
 mod queue;
 mod request_id;
 mod rerun;

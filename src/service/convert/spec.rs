@@ -3,7 +3,9 @@
 use super::{choice::choice, reply::duration, request::span};
 use crate::{
     api,
-    job::{Command, Draft, EnvInheritance, Spec},
+    job::{
+        Command, Draft, EnvInheritance, OutputLimitAction, OutputLimits, OutputLimitsDraft, Spec,
+    },
 };
 
 /// The draft that a spec of the wire is; `Draft::check` looks for its faults.
@@ -34,7 +36,6 @@ pub fn draft(spec: api::JobSpec) -> Draft {
         ttl_after_end,
     } = spec;
     let unsupported = [
-        ("output_limits", output_limits.is_some()),
         ("limits", limits.is_some()),
         ("retry", retry.is_some()),
         ("output_matches", !output_matches.is_empty()),
@@ -55,6 +56,7 @@ pub fn draft(spec: api::JobSpec) -> Draft {
         stop_grace_period: stop_grace_period.map(span),
         drain_timeout: drain_timeout.map(span),
         merge_output,
+        output_limits: output_limits.map(limits_in),
         labels: labels.into_iter().collect(),
         display_name,
         priority,
@@ -84,6 +86,7 @@ pub(super) fn spec(spec: &Spec) -> api::JobSpec {
         stop_grace_period,
         drain_timeout,
         merge_output,
+        output_limits,
         labels,
         display_name,
         priority,
@@ -109,7 +112,7 @@ pub(super) fn spec(spec: &Spec) -> api::JobSpec {
         stop_grace_period: stop_grace_period.map(duration),
         drain_timeout: drain_timeout.map(duration),
         merge_output: *merge_output,
-        output_limits: None,
+        output_limits: output_limits.map(limits_out),
         limits: None,
         labels: labels.clone().into_iter().collect(),
         display_name: display_name.clone(),
@@ -118,6 +121,28 @@ pub(super) fn spec(spec: &Spec) -> api::JobSpec {
         output_matches: Vec::new(),
         ttl_after_end: ttl_after_end.map(duration),
     }
+}
+
+fn limits_in(limits: api::OutputLimits) -> OutputLimitsDraft {
+    let api::OutputLimits { max_bytes_per_stream, action } = limits;
+    let action = match choice("spec.output_limits.action", action) {
+        Ok(api::OutputLimitAction::Unspecified | api::OutputLimitAction::Truncate) => {
+            Some(OutputLimitAction::Truncate)
+        }
+        Ok(api::OutputLimitAction::Fail) => Some(OutputLimitAction::Fail),
+        Ok(api::OutputLimitAction::KeepTail) | Err(_) => None,
+    };
+    OutputLimitsDraft { max_bytes_per_stream, action }
+}
+
+fn limits_out(limits: OutputLimits) -> api::OutputLimits {
+    let OutputLimits { max_bytes_per_stream, action } = limits;
+    let action = match action {
+        OutputLimitAction::Truncate => api::OutputLimitAction::Truncate,
+        OutputLimitAction::Fail => api::OutputLimitAction::Fail,
+    };
+    let max_bytes_per_stream = i64::try_from(max_bytes_per_stream).unwrap_or(i64::MAX);
+    api::OutputLimits { max_bytes_per_stream, action: action.into() }
 }
 
 fn inheritance_in(number: i32) -> Option<EnvInheritance> {
@@ -160,6 +185,10 @@ mod tests {
             stop_grace_period: seconds(4),
             drain_timeout: seconds(5),
             merge_output: true,
+            output_limits: Some(api::OutputLimits {
+                max_bytes_per_stream: 9,
+                action: api::OutputLimitAction::Fail.into(),
+            }),
             labels: pair("l", "v").into(),
             display_name: "name".to_owned(),
             priority: -7,
@@ -179,7 +208,10 @@ mod tests {
         let spec = api::JobSpec {
             shell: "true".to_owned(),
             env_inheritance: 3,
-            output_limits: Some(api::OutputLimits::default()),
+            output_limits: Some(api::OutputLimits {
+                max_bytes_per_stream: 9,
+                action: api::OutputLimitAction::KeepTail.into(),
+            }),
             limits: Some(api::ResourceLimits::default()),
             retry: Some(api::RetryPolicy::default()),
             output_matches: vec![api::OutputMatch::default()],
@@ -187,7 +219,8 @@ mod tests {
         };
         let violations = draft(spec).check(&DraftLimits { stdin_bytes_max: 0 }).unwrap_err();
         let fields: Vec<_> = violations.iter().map(|fault| fault.field.as_str()).collect();
-        let names = ["output_limits", "limits", "retry", "output_matches", "env_inheritance"];
+        let names =
+            ["limits", "retry", "output_matches", "env_inheritance", "output_limits.action"];
         assert_eq!(fields, names.map(|name| format!("spec.{name}")));
         assert!(violations.iter().all(|fault| fault.unsupported));
     }

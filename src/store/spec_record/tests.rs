@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::job::{Span, Time};
+use crate::job::{OutputLimitAction, OutputLimits, Span, Time};
 
 fn accepted(spec: Spec) -> Accepted {
     Accepted {
@@ -36,6 +36,10 @@ fn rich() -> Spec {
         stop_grace_period: Some(Duration::ZERO),
         drain_timeout: Some(Duration::from_nanos(1)),
         merge_output: true,
+        output_limits: Some(OutputLimits {
+            max_bytes_per_stream: 9,
+            action: OutputLimitAction::Fail,
+        }),
         labels: BTreeMap::from([("team".to_owned(), String::new())]),
         display_name: "a name".to_owned(),
         priority: -3,
