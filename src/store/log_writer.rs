@@ -67,6 +67,7 @@ impl LogWriter {
     }
 
     /// Keeps no more than this many bytes of each stream.
+    #[must_use]
     pub fn with_limit(self, limit: u64) -> Self {
         Self { limit, ..self }
     }
