@@ -277,8 +277,8 @@ impl Inner {
         for matched in matches.iter().filter(|it| it.number > known) {
             let event = event(EventKind::Matched, matched.time, Some(told.kind), job);
             told.matches = matched.number;
-            let matched = Some(matched.clone());
-            self.append(JobEvent { matched, ..event }, Some(told))?;
+            let record = Some(matched.clone());
+            self.append(JobEvent { matched: record, ..event }, Some(told))?;
         }
         Ok(Some(told))
     }

@@ -343,6 +343,7 @@ pub(crate) mod tests {
             drain_timeout: None,
             merge_output: false,
             output_matches: Vec::new(),
+            output_limits: None,
             labels: BTreeMap::new(),
             display_name: String::new(),
             priority: 0,

@@ -12,7 +12,7 @@ use std::{
 
 use clap::Args;
 
-use crate::api::{EnvInheritance, JobSpec, OutputMatch};
+use crate::api::{EnvInheritance, JobSpec, OutputLimitAction, OutputLimits, OutputMatch};
 
 use super::{failure::Failure, parse};
 
@@ -79,6 +79,12 @@ pub(super) struct SpecFlags {
     /// Report output that holds a text, as an event; may be repeated
     #[arg(long, value_parser = parse::pair, value_name = "NAME=TEXT", help_heading = "Record")]
     match_literal: Vec<(String, String)>,
+    /// Keep no more than this many bytes of each stream
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(i64).range(1..), help_heading = "Limits")]
+    output_limit: Option<i64>,
+    /// What happens to a job that writes more [default: truncate]
+    #[arg(long, value_name = "ACTION", requires = "output_limit", help_heading = "Limits")]
+    output_limit_action: Option<LimitAction>,
     /// Add a label; may be repeated
     #[arg(short, long, value_parser = parse::pair, value_name = "KEY=VALUE", help_heading = "Record")]
     label: Vec<(String, String)>,
@@ -91,6 +97,24 @@ pub(super) struct SpecFlags {
     /// Delete it this long after its end
     #[arg(long, value_parser = parse::duration, value_name = "DURATION", help_heading = "Record")]
     ttl: Option<Duration>,
+}
+
+/// What happens to a job that writes more than its limit.
+#[derive(clap::ValueEnum, Clone, Copy, Debug)]
+enum LimitAction {
+    /// Drop and count the rest
+    Truncate,
+    /// Drop and count the rest, and stop the job
+    Fail,
+}
+
+fn output_limits(most: i64, action: Option<LimitAction>) -> OutputLimits {
+    let action = match action {
+        None => OutputLimitAction::Unspecified,
+        Some(LimitAction::Truncate) => OutputLimitAction::Truncate,
+        Some(LimitAction::Fail) => OutputLimitAction::Fail,
+    };
+    OutputLimits { max_bytes_per_stream: most, action: action.into() }
 }
 
 /// The spec that the flags describe, with what has to be read for it.
@@ -114,7 +138,9 @@ pub(super) fn build(flags: SpecFlags) -> Result<JobSpec, Failure> {
         stop_grace_period: parse::span(flags.grace),
         drain_timeout: parse::span(flags.drain_timeout),
         merge_output: flags.merge_output,
-        output_limits: None,
+        output_limits: flags
+            .output_limit
+            .map(|most| output_limits(most, flags.output_limit_action)),
         limits: None,
         labels: flags.label.into_iter().collect(),
         display_name: flags.name.unwrap_or_default(),

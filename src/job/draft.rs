@@ -17,8 +17,11 @@ pub use self::{
     rules::{check_labels, check_request_id, check_signal, check_stop_reason, check_variables},
     span::{SPAN_MAX, any_span, positive_span},
 };
-use super::output_match::OutputMatch;
-use super::spec::{Command, EnvInheritance, Secrets, Spec};
+use super::{
+    OutputLimits, OutputLimitsDraft,
+    output_match::OutputMatch,
+    spec::{Command, EnvInheritance, Secrets, Spec},
+};
 
 const SPEC_BYTES_MAX: usize = 1024 * 1024;
 
@@ -66,6 +69,8 @@ pub struct Draft {
     pub merge_output: bool,
     /// Patterns to look for in the output.
     pub output_matches: Vec<OutputMatch>,
+    /// How much output is kept.
+    pub output_limits: Option<OutputLimitsDraft>,
     /// Labels.
     pub labels: BTreeMap<String, String>,
     /// Name for people; empty if absent.
@@ -118,8 +123,13 @@ impl Draft {
         self.check_environment(&mut faults);
         self.check_rest(limits.stdin_bytes_max, &mut faults);
         let spans = self.check_spans(&mut faults);
+        let output_limits = self.check_output_limits(&mut faults);
         let violations = faults.into_violations();
-        if violations.is_empty() { Ok(self.into_spec(spans)) } else { Err(violations) }
+        if violations.is_empty() {
+            Ok(self.into_spec(spans, output_limits))
+        } else {
+            Err(violations)
+        }
     }
 
     fn check_command(&self, faults: &mut Faults) {
@@ -192,6 +202,11 @@ impl Draft {
         }
     }
 
+    fn check_output_limits(&self, faults: &mut Faults) -> Option<OutputLimits> {
+        let checked = self.output_limits?.check("spec.output_limits");
+        checked.map_err(|found| found.into_iter().for_each(|fault| faults.push(fault))).ok()
+    }
+
     fn check_spans(&self, faults: &mut Faults) -> Spans {
         let mut check = |field: &str, span: Option<Span>, range| {
             let checked = span.map(|span| span.duration(field, &range)).transpose();
@@ -230,7 +245,11 @@ impl Draft {
             .sum()
     }
 
-    fn into_spec(self, spans: Spans) -> (Spec, Secrets, Vec<u8>) {
+    fn into_spec(
+        self,
+        spans: Spans,
+        output_limits: Option<OutputLimits>,
+    ) -> (Spec, Secrets, Vec<u8>) {
         let Self {
             argv,
             shell,
@@ -248,6 +267,7 @@ impl Draft {
             drain_timeout: _,
             merge_output,
             output_matches,
+            output_limits: _,
             labels,
             display_name,
             priority,
@@ -278,6 +298,7 @@ impl Draft {
             drain_timeout,
             merge_output,
             output_matches,
+            output_limits,
             labels,
             display_name,
             priority,

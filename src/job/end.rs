@@ -69,6 +69,8 @@ pub enum StopCause {
     Timeout,
     /// The limit on silence.
     IdleTimeout,
+    /// The limit on output.
+    OutputLimit,
 }
 
 /// The step at which a start failed, and the operating system's error.
@@ -140,6 +142,7 @@ pub fn judge(
         (Some(StopCause::Cancel), _) => (EndState::Cancelled, EndCause::Cancelled),
         (Some(StopCause::Timeout), _) => (EndState::TimedOut, EndCause::TimedOut),
         (Some(StopCause::IdleTimeout), _) => (EndState::TimedOut, EndCause::IdleTimedOut),
+        (Some(StopCause::OutputLimit), _) => (EndState::Failed, EndCause::OutputLimit),
         (None, ExitStatus::Code(0)) => (EndState::Succeeded, EndCause::Exited),
         (None, ExitStatus::Code(_)) => (EndState::Failed, EndCause::Exited),
         (None, ExitStatus::Signal { signal, .. }) if killed_by(signal) => {
@@ -180,6 +183,8 @@ mod tests {
             assert_eq!(late, (EndState::TimedOut, EndCause::TimedOut));
             let silent = judge(exit, Some(StopCause::IdleTimeout), |_| true);
             assert_eq!(silent, (EndState::TimedOut, EndCause::IdleTimedOut));
+            let loud = judge(exit, Some(StopCause::OutputLimit), |_| true);
+            assert_eq!(loud, (EndState::Failed, EndCause::OutputLimit));
         }
     }
 

@@ -9,6 +9,7 @@ mod filter;
 mod history;
 mod id;
 mod kind;
+mod output_limits;
 mod output_match;
 mod spec;
 mod state;
@@ -26,6 +27,7 @@ pub use end::{
 pub use filter::JobFilter;
 pub use id::{IdClock, JobId, JobIdError, JobIdPrefix};
 pub use kind::StateKind;
+pub use output_limits::{OutputLimitAction, OutputLimits, OutputLimitsDraft};
 pub use output_match::{CompiledPattern, MatchStream, OutputMatch, PatternError};
 pub use spec::{Command, EnvInheritance, Secrets, Spec};
 pub use state::{Claim, Event, Impossible, ProcessIdentity, Running, Started, State, transition};

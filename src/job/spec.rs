@@ -5,6 +5,7 @@
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
+use super::OutputLimits;
 use super::output_match::OutputMatch;
 
 const STOP_SIGNAL_DEFAULT: i32 = 15;
@@ -63,6 +64,8 @@ pub struct Spec {
     pub merge_output: bool,
     /// Patterns to look for in the output.
     pub output_matches: Vec<OutputMatch>,
+    /// How much output is kept.
+    pub output_limits: Option<OutputLimits>,
     /// Labels at acceptance.
     pub labels: BTreeMap<String, String>,
     /// A name for people; empty if there is none.

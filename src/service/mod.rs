@@ -26,9 +26,9 @@ use tracing::Instrument as _;
 use crate::{
     api::{self, job_service_server::JobService},
     catalog::Catalog,
-    job::{Job, JobId, JobIdPrefix, Time},
+    job::{Job, JobId, JobIdPrefix, OutputSize, Time},
     operations::{OperationError, Operations},
-    store::StoreError,
+    store::{LogReader, StoreError},
     sys,
 };
 
@@ -193,18 +193,25 @@ impl JobApi {
     fn output_facts(&self, job: &Job) -> OutputFacts {
         let dir = self.catalog().store().job_dir(job.id());
         let end = job.state.end();
-        let stream = |path: std::path::PathBuf, ended: Option<crate::job::OutputSize>| {
+        let limit = job.accepted.spec.output_limits.filter(|_| end.is_none());
+        // Beyond a limit the index knows more than the logs.
+        let told =
+            limit.and_then(|_| LogReader::open(&dir, [true, true], [0, 0]).ok()?.sizes().ok());
+        let told = told.unwrap_or([0, 0]);
+        let stream = |place: usize, path: std::path::PathBuf, ended: Option<OutputSize>| {
             let size_bytes = match ended {
                 Some(size) => size.size_bytes,
-                None => sys::fs::size(&path).unwrap_or(0),
+                None => sys::fs::size(&path).unwrap_or(0).max(told[place]),
             };
-            let dropped_bytes = ended.map_or(0, |size| size.dropped_bytes);
+            let beyond =
+                limit.map_or(0, |limit| size_bytes.saturating_sub(limit.max_bytes_per_stream));
+            let dropped_bytes = ended.map_or(beyond, |size| size.dropped_bytes);
             let path = path.to_string_lossy().into_owned();
             StreamFacts { size_bytes, dropped_bytes, complete: ended.is_some(), path }
         };
         OutputFacts {
-            stdout: stream(dir.stdout_path(), end.map(|end| end.stdout)),
-            stderr: stream(dir.stderr_path(), end.map(|end| end.stderr)),
+            stdout: stream(0, dir.stdout_path(), end.map(|end| end.stdout)),
+            stderr: stream(1, dir.stderr_path(), end.map(|end| end.stderr)),
         }
     }
 

@@ -11,8 +11,23 @@ use crate::{job::Time, sys::fs};
 
 /// Bytes of a record.
 pub(super) const RECORD_BYTES: usize = 32;
-/// The bytes were not kept: the disk was full or failing.
+/// The bytes were not kept: the disk was full, if no other flag says why.
 const FLAG_DROPPED: u8 = 1;
+/// Beside `FLAG_DROPPED`: the disk was failing.
+const FLAG_IO_ERROR: u8 = 2;
+/// Beside `FLAG_DROPPED`: the limit of the job on its output.
+const FLAG_OUTPUT_LIMIT: u8 = 4;
+
+/// Why bytes were not kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// The disk was full.
+    DiskFull,
+    /// The disk was failing.
+    IoError,
+    /// The job has a limit on its output.
+    OutputLimit,
+}
 
 /// One of the two output streams.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -49,8 +64,8 @@ pub(super) struct IndexRecord {
     pub length: u32,
     /// The size of the other stream when it was captured.
     pub other: u64,
-    /// Whether the bytes were lost.
-    pub is_dropped: bool,
+    /// Why the bytes were lost, if they were.
+    pub loss: Option<Loss>,
 }
 
 impl IndexRecord {
@@ -78,7 +93,12 @@ impl IndexRecord {
             Stream::Stdout => 0,
             Stream::Stderr => 1,
         };
-        bytes[29] = if self.is_dropped { FLAG_DROPPED } else { 0 };
+        bytes[29] = match self.loss {
+            None => 0,
+            Some(Loss::DiskFull) => FLAG_DROPPED,
+            Some(Loss::IoError) => FLAG_DROPPED | FLAG_IO_ERROR,
+            Some(Loss::OutputLimit) => FLAG_DROPPED | FLAG_OUTPUT_LIMIT,
+        };
         let check = check(&bytes);
         bytes[30..].copy_from_slice(&check);
         bytes
@@ -101,10 +121,20 @@ impl IndexRecord {
             offset: number(8)?,
             other: number(16)?,
             length: u32::from_le_bytes(bytes[24..28].try_into().ok()?),
-            is_dropped: bytes[29] & FLAG_DROPPED != 0,
+            loss: loss(bytes[29]),
         };
         record.offset.checked_add(u64::from(record.length))?;
         Some(record)
+    }
+}
+
+fn loss(flags: u8) -> Option<Loss> {
+    let has = |flag| flags & flag != 0;
+    match (has(FLAG_DROPPED), has(FLAG_OUTPUT_LIMIT), has(FLAG_IO_ERROR)) {
+        (false, _, _) => None,
+        (true, true, _) => Some(Loss::OutputLimit),
+        (true, false, true) => Some(Loss::IoError),
+        (true, false, false) => Some(Loss::DiskFull),
     }
 }
 
@@ -168,12 +198,14 @@ mod tests {
     proptest! {
         #[test]
         fn a_record_survives_and_a_damaged_one_does_not_count(
-            nanos: u64, offset in 0..u64::MAX / 2, length: u32, other: u64, is_dropped: bool,
+            nanos: u64, offset in 0..u64::MAX / 2, length: u32, other: u64, loss in 0..4_usize,
             is_error: bool, place in 0..32_usize, flip in 1..=255_u8,
         ) {
             let stream = Stream::BOTH[usize::from(is_error)];
             let time = Time::from_nanos(nanos);
-            let record = IndexRecord { time, stream, offset, length, other, is_dropped };
+            let losses = [None, Some(Loss::DiskFull), Some(Loss::IoError), Some(Loss::OutputLimit)];
+            let loss = losses[loss];
+            let record = IndexRecord { time, stream, offset, length, other, loss };
             let mut bytes = record.encode();
             prop_assert_eq!(IndexRecord::decode(&bytes), Some(record));
             bytes[place] ^= flip;
@@ -189,8 +221,7 @@ mod tests {
         for number in 0..100_u64 {
             let time = Time::from_nanos(number);
             let (stream, offset) = (Stream::Stdout, number * 10);
-            let record =
-                IndexRecord { time, stream, offset, length: 10, other: 0, is_dropped: false };
+            let record = IndexRecord { time, stream, offset, length: 10, other: 0, loss: None };
             bytes.extend(record.encode());
         }
         bytes.extend([1, 2, 3]);

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     JobDir, StoreError,
-    index::{IndexFile, IndexRecord, Stream},
+    index::{IndexFile, IndexRecord, Loss, Stream},
 };
 
 /// Records that are looked at together.
@@ -53,8 +53,8 @@ pub enum Piece {
 /// Why bytes are missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GapReason {
-    /// They could not be written: the disk was full or failing.
-    Dropped,
+    /// They were not kept.
+    Dropped(Loss),
     /// Somebody else cut the file.
     Truncated,
 }
@@ -145,11 +145,11 @@ impl LogReader {
                 continue;
             }
             let at = at.max(record.offset);
-            if record.is_dropped {
+            if let Some(loss) = record.loss {
                 self.records.pop_front();
                 let to = record.end();
                 self.offsets[place] = to;
-                let (stream, reason) = (record.stream, GapReason::Dropped);
+                let (stream, reason) = (record.stream, GapReason::Dropped(loss));
                 return Ok(Some(Piece::Gap { stream, from: at, to, reason }));
             }
             return self.data(record, at, bytes_max).map(Some);
@@ -179,7 +179,7 @@ impl LogReader {
             while let Some(next) = self.records.front().copied() {
                 let is_near = next.time.since(first.time) <= TOGETHER;
                 let follows = next.stream == first.stream && next.offset == end;
-                if !follows || next.is_dropped || !is_near || next.end() > limit {
+                if !follows || next.loss.is_some() || !is_near || next.end() > limit {
                     break;
                 }
                 end = next.end();
@@ -221,7 +221,7 @@ impl LogReader {
             let bytes = self.logs[place].read(from, end)?;
             if bytes.is_empty() {
                 self.offsets[place] = to;
-                let reason = GapReason::Dropped;
+                let reason = GapReason::Dropped(Loss::DiskFull);
                 return Ok(Some(Piece::Gap { stream, from, to, reason }));
             }
             self.offsets[place] = from + bytes.len() as u64;
@@ -239,10 +239,12 @@ impl LogReader {
         lines: u64,
     ) -> Result<u64, StoreError> {
         let log = &mut self.logs[stream.place()];
-        let (mut end, mut left) = (size, lines);
         if lines == 0 {
             return Ok(size);
         }
+        // Behind the end of the log is only what was dropped, however much that is.
+        let size = size.min(fs::size(&log.path).map_err(StoreError::io("look at", &log.path))?);
+        let (mut end, mut left) = (size, lines);
         while end > 0 {
             let from = end.saturating_sub(SCAN_BYTES as u64);
             let block = log.read(from, end)?;

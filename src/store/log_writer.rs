@@ -4,7 +4,7 @@
 //! dropped and counted, and its range becomes a record as soon as there is room: the job never
 //! waits for the disk to have some.
 
-use std::{fs::File, io, path::PathBuf};
+use std::{fs::File, io, path::PathBuf, time::Duration};
 
 use crate::{
     job::{OutputSize, Time},
@@ -13,11 +13,13 @@ use crate::{
 
 use super::{
     JobDir, StoreError,
-    index::{IndexRecord, Stream},
+    index::{IndexRecord, Loss, Stream},
 };
 
 /// Length of one record of dropped bytes.
 const DROPPED_RUN_MAX: u64 = u32::MAX as u64;
+/// How often readers hear of more bytes beyond the limit: the index must not grow with each.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// The one writer of a job's output.
 #[derive(Debug)]
@@ -26,6 +28,12 @@ pub struct LogWriter {
     index: Appender,
     /// Runs that were dropped and have no record yet, at most one for each stream.
     unrecorded: [Option<IndexRecord>; 2],
+    /// Runs beyond the limit that have no record yet, at most one for each stream.
+    beyond: [Option<IndexRecord>; 2],
+    /// When a run beyond the limit got its record last.
+    told: [Option<Time>; 2],
+    /// The most bytes that are kept of one stream.
+    limit: u64,
     fault: Option<StoreError>,
 }
 
@@ -51,28 +59,92 @@ impl LogWriter {
             streams: [log(dir.stdout_path()), log(dir.stderr_path())],
             index: Appender { path: dir.index_path(), file: None, offset: 0 },
             unrecorded: [None, None],
+            beyond: [None, None],
+            told: [None, None],
+            limit: u64::MAX,
             fault: None,
         }
     }
 
+    /// Keeps no more than this many bytes of each stream.
+    #[must_use]
+    pub fn with_limit(self, limit: u64) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Whether a stream has brought more than is kept of it.
+    pub fn is_beyond_limit(&self, stream: Stream) -> bool {
+        self.streams[stream.place()].size.size_bytes > self.limit
+    }
+
     /// Appends what a stream brought at `time`.
     pub fn append(&mut self, stream: Stream, bytes: &[u8], time: Time) {
+        let room = self.limit.saturating_sub(self.streams[stream.place()].size.size_bytes);
+        if bytes.len() as u64 <= room {
+            self.keep(stream, bytes, time);
+            return;
+        }
+        let (kept, rest) = bytes.split_at(usize::try_from(room).unwrap_or(bytes.len()));
+        if !kept.is_empty() {
+            self.keep(stream, kept, time);
+        }
+        self.pass_over(stream, rest.len() as u64, time);
+    }
+
+    /// Counts bytes beyond the limit, and tells of them now and then.
+    fn pass_over(&mut self, stream: Stream, bytes: u64, time: Time) {
+        let place = stream.place();
+        let other = self.streams[1 - place].size.size_bytes;
+        let size = &mut self.streams[place].size;
+        let (offset, length) = (size.size_bytes, u32::try_from(bytes).unwrap_or(u32::MAX));
+        size.size_bytes += u64::from(length);
+        size.dropped_bytes += u64::from(length);
+        let loss = Some(Loss::OutputLimit);
+        let mut record = IndexRecord { time, stream, offset, length, other, loss };
+        if let Some(run) = self.beyond[place] {
+            match run.length.checked_add(length) {
+                Some(length) => record = IndexRecord { offset: run.offset, length, ..record },
+                // The next record begins where this one ends.
+                None => self.tell_beyond(place),
+            }
+        }
+        self.beyond[place] = Some(record);
+        // A clock that was set back must not keep readers waiting.
+        let is_recent = |told: Time| told <= time && time.since(told) < TELL_EVERY;
+        if !self.told[place].is_some_and(is_recent) {
+            self.told[place] = Some(time);
+            self.tell_beyond(place);
+        }
+    }
+
+    fn tell_beyond(&mut self, place: usize) {
+        let Some(mut run) = self.beyond[place] else { return };
+        // The other stream may have had records since, and sizes only grow along the index.
+        run.other = self.streams[1 - place].size.size_bytes;
+        self.tell_unrecorded();
+        if self.index.write(&run.encode()).is_ok() {
+            self.beyond[place] = None;
+        }
+    }
+
+    fn keep(&mut self, stream: Stream, bytes: &[u8], time: Time) {
         let place = stream.place();
         let offset = self.streams[place].size.size_bytes;
         let other = self.streams[1 - place].size.size_bytes;
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        let mut record = IndexRecord { time, stream, offset, length, other, is_dropped: false };
+        let mut record = IndexRecord { time, stream, offset, length, other, loss: None };
         self.streams[place].size.size_bytes += u64::from(length);
         if let Err(fault) = self.streams[place].write(bytes, offset) {
+            let is_full = fault.is_disk_full();
+            record.loss = Some(if is_full { Loss::DiskFull } else { Loss::IoError });
             self.fault.get_or_insert(fault);
             self.streams[place].size.dropped_bytes += u64::from(length);
-            record.is_dropped = true;
         }
         self.record(record);
     }
 
     fn record(&mut self, record: IndexRecord) {
-        if record.is_dropped {
+        if record.loss.is_some() {
             let waiting = &mut self.unrecorded[record.stream.place()];
             match waiting {
                 Some(run) if u64::from(run.length) + u64::from(record.length) < DROPPED_RUN_MAX => {
@@ -82,6 +154,14 @@ impl LogWriter {
             }
             return;
         }
+        self.tell_unrecorded();
+        if let Err(fault) = self.index.write(&record.encode()) {
+            // The bytes are in the log; readers find what the index does not tell.
+            self.fault.get_or_insert(fault);
+        }
+    }
+
+    fn tell_unrecorded(&mut self) {
         for place in 0..2 {
             if let Some(run) = self.unrecorded[place]
                 && self.index.write(&run.encode()).is_ok()
@@ -89,19 +169,14 @@ impl LogWriter {
                 self.unrecorded[place] = None;
             }
         }
-        if let Err(fault) = self.index.write(&record.encode()) {
-            // The bytes are in the log; readers find what the index does not tell.
-            self.fault.get_or_insert(fault);
-        }
     }
 
     /// Writes what is still waiting for room. Called once, before the end is told.
     pub fn finish(&mut self) {
+        // Where there is no room to the last, the sizes in the end slot tell the loss.
+        self.tell_unrecorded();
         for place in 0..2 {
-            if let Some(run) = self.unrecorded[place].take() {
-                // Where there is no room to the last, the sizes in the end slot tell the loss.
-                let _ = self.index.write(&run.encode());
-            }
+            self.tell_beyond(place);
         }
     }
 
@@ -169,8 +244,37 @@ mod tests {
             .read(0, 10)
             .unwrap()
             .iter()
-            .map(|record| (record.offset, record.end(), record.is_dropped))
+            .map(|record| (record.offset, record.end(), record.loss))
             .collect();
-        assert_eq!(told, [(0, 4, false), (4, 8, true), (8, 13, false)]);
+        assert_eq!(told, [(0, 4, None), (4, 8, Some(Loss::DiskFull)), (8, 13, None)]);
+    }
+
+    #[test]
+    fn a_limit_keeps_the_head_of_each_stream_and_tells_of_the_rest_once_a_second() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = JobDir::at(folder.path().to_owned());
+        let mut log = LogWriter::new(&dir).with_limit(10);
+        for number in 0..300 {
+            log.append(Stream::Stdout, b"1234567", Time::from_millis(1_000 + number * 10));
+        }
+        log.append(Stream::Stderr, b"0123456789", Time::from_millis(4_000));
+        log.finish();
+
+        let out = OutputSize { size_bytes: 2_100, dropped_bytes: 2_090 };
+        assert_eq!(log.size(Stream::Stdout), out);
+        assert_eq!(log.size(Stream::Stderr), OutputSize { size_bytes: 10, dropped_bytes: 0 });
+        let beyond = Stream::BOTH.map(|stream| log.is_beyond_limit(stream));
+        assert_eq!((beyond, log.fault().is_none()), ([true, false], true));
+        assert_eq!(std::fs::read(dir.stdout_path()).unwrap(), b"1234567123");
+        assert_eq!(std::fs::read(dir.stderr_path()).unwrap(), b"0123456789");
+        let index = IndexFile::new(File::open(dir.index_path()).unwrap());
+        let records = index.read(0, 100).unwrap();
+        let lost: Vec<_> = records.iter().filter(|record| record.loss.is_some()).collect();
+        assert_eq!(lost.len(), 4, "the first at once, one a second, one at the end");
+        assert!(lost.iter().all(|record| record.loss == Some(Loss::OutputLimit)));
+        assert_eq!((lost[0].offset, lost[3].end()), (10, 2_100));
+        assert!(lost.windows(2).all(|pair| pair[0].end() == pair[1].offset));
+        let sizes: Vec<_> = records.iter().map(IndexRecord::sizes).collect();
+        assert!(sizes.windows(2).all(|pair| (0..2).all(|at| pair[0][at] <= pair[1][at])));
     }
 }

@@ -14,6 +14,7 @@ mod log_reader;
 mod log_writer;
 mod match_record;
 mod matches;
+mod output_limits_record;
 mod record;
 mod requests;
 mod requests_record;
@@ -29,7 +30,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::StoreError;
 pub use inbox::Dropped;
-pub use index::Stream;
+pub use index::{Loss, Stream};
 pub use job_dir::{JobDir, KillRequest, KillScope, TimeoutRequest};
 pub use job_record::JobRecord;
 pub use journal::{

@@ -215,6 +215,7 @@ fn stop_name(cause: StopCause) -> &'static str {
         StopCause::Cancel => "cancel",
         StopCause::Timeout => "timeout",
         StopCause::IdleTimeout => "idle_timeout",
+        StopCause::OutputLimit => "output_limit",
     }
 }
 
@@ -223,6 +224,7 @@ fn stop_cause(name: &str) -> Result<StopCause, RecordError> {
         "cancel" => Ok(StopCause::Cancel),
         "timeout" => Ok(StopCause::Timeout),
         "idle_timeout" => Ok(StopCause::IdleTimeout),
+        "output_limit" => Ok(StopCause::OutputLimit),
         other => Err(wrong("cause", format!("{other:?} is not known"))),
     }
 }

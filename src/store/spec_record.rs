@@ -14,6 +14,7 @@ use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, Ou
 
 use super::{
     match_record::{MatchMembers, match_in, match_out},
+    output_limits_record::OutputLimitsMembers,
     record::{RecordError, wrong},
     span_text::{bad_span, parse_span, seconds, span},
 };
@@ -82,8 +83,8 @@ struct SpecMembers {
     priority: i32,
     #[serde(alias = "ttlAfterEnd", skip_serializing_if = "Option::is_none")]
     ttl_after_end: Option<String>,
-    #[serde(alias = "outputLimits", skip_serializing)]
-    output_limits: Option<Value>,
+    #[serde(alias = "outputLimits", skip_serializing_if = "Option::is_none")]
+    output_limits: Option<OutputLimitsMembers>,
     #[serde(skip_serializing)]
     limits: Option<Value>,
     #[serde(skip_serializing)]
@@ -154,6 +155,7 @@ fn members(spec: &Spec) -> SpecMembers {
         drain_timeout,
         merge_output,
         output_matches,
+        output_limits,
         labels,
         display_name,
         priority,
@@ -188,7 +190,7 @@ fn members(spec: &Spec) -> SpecMembers {
         display_name,
         priority,
         ttl_after_end: ttl_after_end.map(seconds),
-        output_limits: None,
+        output_limits: output_limits.map(OutputLimitsMembers::of),
         limits: None,
         retry: None,
         output_matches: output_matches.into_iter().map(match_out).collect(),
@@ -248,6 +250,7 @@ fn spec(members: SpecMembers) -> Result<Spec, RecordError> {
         drain_timeout: span("drain_timeout", members.drain_timeout.as_deref())?,
         merge_output: members.merge_output,
         output_matches: patterns(members.output_matches)?,
+        output_limits: members.output_limits.map(OutputLimitsMembers::accepted).transpose()?,
         labels: members.labels,
         display_name: members.display_name,
         priority: members.priority,
@@ -269,11 +272,7 @@ pub(super) fn decode_dropped(bytes: &[u8]) -> Result<Draft, RecordError> {
 }
 
 fn draft(members: SpecMembers) -> Result<Draft, RecordError> {
-    let given = [
-        ("output_limits", members.output_limits.is_some()),
-        ("limits", members.limits.is_some()),
-        ("retry", members.retry.is_some()),
-    ];
+    let given = [("limits", members.limits.is_some()), ("retry", members.retry.is_some())];
     let stdin = BASE64_STANDARD
         .decode(&members.stdin)
         .map_err(|error| wrong("stdin", format!("is not base64: {error}")))?;
@@ -297,6 +296,7 @@ fn draft(members: SpecMembers) -> Result<Draft, RecordError> {
         drain_timeout: timed("drain_timeout", members.drain_timeout)?,
         merge_output: members.merge_output,
         output_matches: patterns(members.output_matches)?,
+        output_limits: members.output_limits.map(OutputLimitsMembers::draft),
         labels: members.labels,
         display_name: members.display_name,
         priority: members.priority,

@@ -216,6 +216,13 @@ impl Attempt {
                 self.begin_stop(StopCause::IdleTimeout, String::new(), limit, grace)?;
             }
         }
+        if self.stop.is_none()
+            && let Some(exceeded) = self.capture.exceeded()
+        {
+            // If it has ended, what is left of it must not write on either.
+            let reason = tell::exceeded(exceeded);
+            self.begin_stop(StopCause::OutputLimit, reason, None, grace)?;
+        }
         if let Some(stop) = &mut self.stop
             && is_over(stop.kill_at)
         {
@@ -236,7 +243,8 @@ impl Attempt {
         // It may have ended since the last look: then that end stands.
         self.note_exit()?;
         if self.exit.is_some() {
-            return if cause == StopCause::Cancel { self.stop_leftovers(grace) } else { Ok(()) };
+            let is_for_all = matches!(cause, StopCause::Cancel | StopCause::OutputLimit);
+            return if is_for_all { self.stop_leftovers(grace) } else { Ok(()) };
         }
         // Written before the signal: whoever reads on knows why the process ends.
         self.record.append(&Event::Stopping { cause, time: Time::from(clock::now()) })?;
@@ -336,8 +344,12 @@ impl Attempt {
         let Some(exit) = &self.exit else { return tell::lost("", Time::from(clock::now())) };
         let stop = self.stop.as_ref();
         let sent = |signal| self.signals_sent.contains(&signal);
-        let (state, cause) = judge(exit.status, stop.map(|stop| stop.cause), sent);
         let told = stop.map(|stop| (stop.cause, stop.reason.as_str(), stop.limit));
+        // Too much is too much, also if it ended before it could be stopped.
+        let exceeded = self.capture.exceeded().map(tell::exceeded);
+        let exceeded = exceeded.as_deref().map(|reason| (StopCause::OutputLimit, reason, None));
+        let told = told.or(exceeded);
+        let (state, cause) = judge(exit.status, told.map(|(cause, ..)| cause), sent);
         let fault = self.capture.fault();
         let message = tell::message(exit.status, cause, told, self.leftovers, fault.as_deref());
         let [stdout, stderr] = self.capture.sizes();

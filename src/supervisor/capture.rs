@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    job::{OutputSize, Spec, Time},
+    job::{OutputLimitAction, OutputLimits, OutputSize, Spec, Time},
     store::{JobDir, LogWriter, Stream},
     sys::clock,
 };
@@ -30,18 +30,22 @@ pub(super) struct Capture {
     log: LogWriter,
     /// `None` for a job without patterns.
     search: Option<Search>,
+    limits: Option<OutputLimits>,
     last_output: Duration,
 }
 
 impl Capture {
     pub(super) fn new(dir: &JobDir, fifos: Fifos, spec: &Spec) -> Self {
+        let limits = spec.output_limits;
+        let most = limits.map_or(u64::MAX, |limits| limits.max_bytes_per_stream);
         let [out, err] = fifos.0.map(std::fs::File::from);
         Self {
             // Merged output has one pipe; nobody ever writes to the other.
             fifos: [Some(out), (!spec.merge_output).then_some(err)],
             buffer: Vec::new(),
-            log: LogWriter::new(dir),
             search: Search::new(dir, &spec.output_matches),
+            log: LogWriter::new(dir).with_limit(most),
+            limits,
             last_output: clock::since_boot(),
         }
     }
@@ -126,6 +130,16 @@ impl Capture {
     /// What the streams brought: standard output, standard error.
     pub(super) fn sizes(&self) -> [OutputSize; 2] {
         Stream::BOTH.map(|stream| self.log.size(stream))
+    }
+
+    /// The stream that has exceeded a limit for which the job is to be stopped, and the limit.
+    pub(super) fn exceeded(&self) -> Option<(Stream, u64)> {
+        let OutputLimits { max_bytes_per_stream, action } = self.limits?;
+        if action != OutputLimitAction::Fail {
+            return None;
+        }
+        let stream = Stream::BOTH.into_iter().find(|stream| self.log.is_beyond_limit(*stream));
+        stream.map(|stream| (stream, max_bytes_per_stream))
     }
 
     /// What went wrong with the logs first, or with the records of matches, if anything did.

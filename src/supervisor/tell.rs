@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
-use crate::job::{
-    End, EndCause, EndState, ExitStatus, LaunchError, OutputSize, StopCause, StopRequest, Time,
-    signal_name,
+use crate::{
+    job::{
+        End, EndCause, EndState, ExitStatus, LaunchError, OutputSize, StopCause, StopRequest, Time,
+        signal_name,
+    },
+    store::Stream,
 };
 
 fn unstarted(state: EndState, cause: EndCause, message: String, time: Time) -> End {
@@ -62,6 +65,7 @@ pub(super) fn message(
         Some((StopCause::Cancel, reason, _)) => with_reason("Cancelled", reason),
         Some((StopCause::Timeout, _, limit)) => limited("Exceeded its time limit", limit),
         Some((StopCause::IdleTimeout, _, limit)) => limited("Was silent for too long", limit),
+        Some((StopCause::OutputLimit, reason, _)) => reason.to_owned(),
         None => String::new(),
     };
     let exited = match exit {
@@ -89,6 +93,15 @@ pub(super) fn message(
     }
     text.push('.');
     text
+}
+
+/// What is said of a job that wrote more than it may.
+pub(super) fn exceeded((stream, limit): (Stream, u64)) -> String {
+    let name = match stream {
+        Stream::Stdout => "Standard output",
+        Stream::Stderr => "Standard error",
+    };
+    format!("{name} exceeded its limit of {limit} bytes")
 }
 
 fn with_reason(text: &str, reason: &str) -> String {

@@ -24,6 +24,7 @@ mod limits;
 mod list;
 mod lookup;
 mod matches;
+mod output_limits;
 mod queue;
 mod request_id;
 mod rerun;

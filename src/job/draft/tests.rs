@@ -3,6 +3,7 @@
 use proptest::{collection::vec, prelude::*, sample::select};
 
 use super::{faults::VIOLATIONS_MAX, rules::*, *};
+use crate::job::OutputLimitAction;
 
 const LIMITS: DraftLimits = DraftLimits { stdin_bytes_max: 1024 };
 
@@ -226,6 +227,14 @@ fn patterns() -> impl Strategy<Value = OutputMatch> {
     pair.prop_map(|(name, pattern)| OutputMatch { name, pattern, ..OutputMatch::default() })
 }
 
+fn limits() -> impl Strategy<Value = Option<OutputLimitsDraft>> {
+    let actions = select(vec![None, Some(OutputLimitAction::Truncate)]);
+    let limits = (any::<i64>(), actions).prop_map(|(max_bytes_per_stream, action)| {
+        OutputLimitsDraft { max_bytes_per_stream, action }
+    });
+    proptest::option::of(limits)
+}
+
 prop_compose! {
     fn drafts()(
         (argv, shell, working_dir) in (vec(texts(), 0..4), texts(), texts()),
@@ -237,14 +246,15 @@ prop_compose! {
         (stop_grace_period, drain_timeout, ttl_after_end) in (spans(), spans(), spans()),
         (stop_signal, priority) in (-3..70, any::<i32>()),
         (merge_output, output_matches) in (any::<bool>(), vec(patterns(), 0..3)),
+        output_limits in limits(),
         display_name in texts(),
         unsupported in vec(Just("retry"), 0..2),
     ) -> Draft {
         Draft {
             argv, shell, working_dir, env, secret_env, env_inheritance, env_files, stdin, timeout,
             idle_timeout, queue_timeout, stop_signal, stop_grace_period, drain_timeout,
-            merge_output, output_matches, labels, display_name, priority, ttl_after_end,
-            unsupported,
+            merge_output, output_matches, output_limits, labels, display_name, priority,
+            ttl_after_end, unsupported,
         }
     }
 }

@@ -54,6 +54,7 @@ choices_with_defaults! {
     LogEncoding: Bytes,
     LogStream: Unspecified,
     OnExpired: Fail,
+    OutputLimitAction: Truncate,
     WaitMode: All,
     WaitUntil: Terminal,
     WatchStart: Snapshot,

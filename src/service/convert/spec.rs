@@ -3,7 +3,10 @@
 use super::{choice::choice, reply::duration, request::span};
 use crate::{
     api,
-    job::{Command, Draft, EnvInheritance, MatchStream, OutputMatch, Spec},
+    job::{
+        Command, Draft, EnvInheritance, MatchStream, OutputLimitAction, OutputLimits,
+        OutputLimitsDraft, OutputMatch, Spec,
+    },
 };
 
 /// The draft that a spec of the wire is; `Draft::check` looks for its faults.
@@ -35,7 +38,6 @@ pub fn draft(spec: api::JobSpec) -> Draft {
     } = spec;
     let patterns: Option<Vec<_>> = output_matches.into_iter().map(match_in).collect();
     let unsupported = [
-        ("output_limits", output_limits.is_some()),
         ("limits", limits.is_some()),
         ("retry", retry.is_some()),
         ("output_matches", patterns.is_none()),
@@ -57,6 +59,7 @@ pub fn draft(spec: api::JobSpec) -> Draft {
         drain_timeout: drain_timeout.map(span),
         merge_output,
         output_matches: patterns.unwrap_or_default(),
+        output_limits: output_limits.map(limits_in),
         labels: labels.into_iter().collect(),
         display_name,
         priority,
@@ -87,6 +90,7 @@ pub(super) fn spec(spec: &Spec) -> api::JobSpec {
         drain_timeout,
         merge_output,
         output_matches,
+        output_limits,
         labels,
         display_name,
         priority,
@@ -112,7 +116,7 @@ pub(super) fn spec(spec: &Spec) -> api::JobSpec {
         stop_grace_period: stop_grace_period.map(duration),
         drain_timeout: drain_timeout.map(duration),
         merge_output: *merge_output,
-        output_limits: None,
+        output_limits: output_limits.map(limits_out),
         limits: None,
         labels: labels.clone().into_iter().collect(),
         display_name: display_name.clone(),
@@ -142,6 +146,28 @@ fn match_out(one: OutputMatch) -> api::OutputMatch {
         MatchStream::Stderr => api::LogStream::Stderr,
     };
     api::OutputMatch { name, pattern, literal, stream: stream.into(), once }
+}
+
+fn limits_in(limits: api::OutputLimits) -> OutputLimitsDraft {
+    let api::OutputLimits { max_bytes_per_stream, action } = limits;
+    let action = match choice("spec.output_limits.action", action) {
+        Ok(api::OutputLimitAction::Unspecified | api::OutputLimitAction::Truncate) => {
+            Some(OutputLimitAction::Truncate)
+        }
+        Ok(api::OutputLimitAction::Fail) => Some(OutputLimitAction::Fail),
+        Ok(api::OutputLimitAction::KeepTail) | Err(_) => None,
+    };
+    OutputLimitsDraft { max_bytes_per_stream, action }
+}
+
+fn limits_out(limits: OutputLimits) -> api::OutputLimits {
+    let OutputLimits { max_bytes_per_stream, action } = limits;
+    let action = match action {
+        OutputLimitAction::Truncate => api::OutputLimitAction::Truncate,
+        OutputLimitAction::Fail => api::OutputLimitAction::Fail,
+    };
+    let max_bytes_per_stream = i64::try_from(max_bytes_per_stream).unwrap_or(i64::MAX);
+    api::OutputLimits { max_bytes_per_stream, action: action.into() }
 }
 
 fn inheritance_in(number: i32) -> Option<EnvInheritance> {
@@ -191,6 +217,10 @@ mod tests {
                 stream: api::LogStream::Stdout.into(),
                 once: true,
             }],
+            output_limits: Some(api::OutputLimits {
+                max_bytes_per_stream: 9,
+                action: api::OutputLimitAction::Fail.into(),
+            }),
             labels: pair("l", "v").into(),
             display_name: "name".to_owned(),
             priority: -7,
@@ -210,7 +240,10 @@ mod tests {
         let spec = api::JobSpec {
             shell: "true".to_owned(),
             env_inheritance: 3,
-            output_limits: Some(api::OutputLimits::default()),
+            output_limits: Some(api::OutputLimits {
+                max_bytes_per_stream: 9,
+                action: api::OutputLimitAction::KeepTail.into(),
+            }),
             limits: Some(api::ResourceLimits::default()),
             retry: Some(api::RetryPolicy::default()),
             output_matches: vec![api::OutputMatch { stream: 9, ..api::OutputMatch::default() }],
@@ -218,7 +251,8 @@ mod tests {
         };
         let violations = draft(spec).check(&DraftLimits { stdin_bytes_max: 0 }).unwrap_err();
         let fields: Vec<_> = violations.iter().map(|fault| fault.field.as_str()).collect();
-        let names = ["output_limits", "limits", "retry", "output_matches", "env_inheritance"];
+        let names =
+            ["limits", "retry", "output_matches", "env_inheritance", "output_limits.action"];
         assert_eq!(fields, names.map(|name| format!("spec.{name}")));
         assert!(violations.iter().all(|fault| fault.unsupported));
     }

@@ -7,7 +7,7 @@ use crate::{
         convert,
         text::{TextDecoder, TextPiece},
     },
-    store::{GapReason, Piece, Stream},
+    store::{GapReason, Loss, Piece, Stream},
 };
 
 /// Turns pieces into messages; keeps at most a split character of each stream.
@@ -43,7 +43,9 @@ impl Shaper {
                 let time = self.last_times[place];
                 let held = held.map(|text| text_chunk(stream, text, time));
                 let reason = match reason {
-                    GapReason::Dropped => "disk_full",
+                    GapReason::Dropped(Loss::DiskFull) => "disk_full",
+                    GapReason::Dropped(Loss::IoError) => "io_error",
+                    GapReason::Dropped(Loss::OutputLimit) => "output_limit",
                     GapReason::Truncated => "truncated",
                 };
                 let gap = api::LogGap {

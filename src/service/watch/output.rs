@@ -147,7 +147,7 @@ mod tests {
         assert_eq!(clipped(data(b"abc"), 9), Some(data(b"abc")));
         assert_eq!(clipped(data(b"abc"), 7), Some(data(b"ab")));
         assert_eq!(clipped(data(b"abc"), 5), None);
-        let gap = |to| Piece::Gap { stream, from: 5, to, reason: GapReason::Dropped };
+        let gap = |to| Piece::Gap { stream, from: 5, to, reason: GapReason::Truncated };
         assert_eq!(clipped(gap(9), 7), Some(gap(7)));
         assert_eq!(clipped(gap(9), 4), None);
     }

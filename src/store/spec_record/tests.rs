@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::job::{MatchStream, Span, Time};
+use crate::job::{MatchStream, OutputLimitAction, OutputLimits, Span, Time};
 
 fn accepted(spec: Spec) -> Accepted {
     Accepted {
@@ -45,6 +45,10 @@ fn rich() -> Spec {
                 once: stream == MatchStream::Stderr,
             })
             .to_vec(),
+        output_limits: Some(OutputLimits {
+            max_bytes_per_stream: 9,
+            action: OutputLimitAction::Fail,
+        }),
         labels: BTreeMap::from([("team".to_owned(), String::new())]),
         display_name: "a name".to_owned(),
         priority: -3,
