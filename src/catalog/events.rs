@@ -124,7 +124,7 @@ impl Events {
             let behind = Behind { job: Arc::clone(job), matches, is_removed: false };
             inner.fall_behind(behind, &error);
         }
-        self.wake(&inner);
+        self.wake(inner);
     }
 
     /// Tells of a change of a job that has ended.
@@ -135,7 +135,7 @@ impl Events {
         if let Err(error) = inner.append(event, None) {
             tracing::warn!(job = %job.id(), %error, "a change of an ended job is not told");
         }
-        self.wake(&inner);
+        self.wake(inner);
     }
 
     /// Tells that a job is gone.
@@ -145,7 +145,7 @@ impl Events {
             let behind = Behind { job: Arc::clone(job), matches: Vec::new(), is_removed: true };
             inner.fall_behind(behind, &error);
         }
-        self.wake(&inner);
+        self.wake(inner);
     }
 
     /// Tells that a job is gone of which nobody knows more than its id.
@@ -166,7 +166,7 @@ impl Events {
         if let Err(error) = inner.append(event, None) {
             tracing::warn!(job = %id, %error, "a removal is not told");
         }
-        self.wake(&inner);
+        self.wake(inner);
     }
 
     /// Tells how much output an attempt of an active job has written, if that is news.
@@ -185,7 +185,7 @@ impl Events {
         let event = JobEvent { output, ..event(EventKind::Log, now, Some(told.kind), job) };
         // What cannot be told now is told with what comes next.
         let _ = inner.append(event, Some(Told { attempt, logged: to, ..told }));
-        self.wake(&inner);
+        self.wake(inner);
     }
 
     /// Tells what could not be told before, and drops history that is due. For a moment in which
@@ -208,7 +208,7 @@ impl Events {
                 tracing::info!("events are told again");
             }
         }
-        self.wake(&inner);
+        self.wake(inner);
     }
 
     /// Makes the journal last, for the end of the service.
@@ -216,9 +216,16 @@ impl Events {
         self.lock().journal.close()
     }
 
-    fn wake(&self, inner: &Inner) {
+    /// Wakes those who wait for events. Never under the lock: they may hold what they read the
+    /// head by while they ask for it.
+    fn wake(&self, inner: MutexGuard<'_, Inner>) {
         let head = inner.journal.head();
-        self.head.send_if_modified(|known| std::mem::replace(known, head) != head);
+        drop(inner);
+        self.head.send_if_modified(|known| {
+            let is_news = head > *known;
+            *known = head.max(*known);
+            is_news
+        });
     }
 }
 

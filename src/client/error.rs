@@ -105,7 +105,9 @@ impl From<Status> for Error {
         let info = status.get_details_error_info();
         // What the service itself says has no cause on our side, and a reason.
         let is_local = error::Error::source(&status).is_some();
-        let is_away = matches!(status.code(), Code::Unavailable | Code::Cancelled);
+        // The service gives a reason with everything that it refuses. `Unknown` is what the
+        // library makes of a connection that broke before the call was sent.
+        let is_away = matches!(status.code(), Code::Unavailable | Code::Cancelled | Code::Unknown);
         if is_local || (is_away && info.is_none()) {
             return Error::Interrupted { source: Box::new(status) };
         }
@@ -161,7 +163,11 @@ mod tests {
 
     #[test]
     fn a_lost_connection_is_told_from_an_answer() {
-        let lost = [Status::unavailable("x"), Status::cancelled("operation was canceled")];
+        let lost = [
+            Status::unavailable("x"),
+            Status::cancelled("operation was canceled"),
+            Status::unknown("Service was not ready: transport error"),
+        ];
         for status in lost {
             assert!(matches!(Error::from(status), Error::Interrupted { .. }));
         }

@@ -119,7 +119,8 @@ impl Teller {
                     }
                 }
             }
-            grown.extend(self.follow_new(*head.borrow_and_update()));
+            let newest = *head.borrow_and_update();
+            grown.extend(self.follow_new(newest));
             grown.extend(follow.take_grown());
         }
         follow.collect(false);
