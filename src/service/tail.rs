@@ -1,14 +1,15 @@
 //! `TailLog`: output from the files, at the pace of the reader.
 //!
-//! A stream is a position and at most one batch of pieces. Notices say "look again"; what is
-//! sent is what is in the files. A reader that stops holds one batch and nobody up.
+//! A stream is a position and at most two batches of pieces: one that is sent, one that is read
+//! meanwhile. Notices say "look again"; what is sent is what is in the files. A reader that stops
+//! holds two batches and nobody up.
 
 mod pieces;
 mod start;
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::mpsc, time::Instant};
+use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
 
@@ -35,8 +36,9 @@ use self::start::Start;
 
 /// The most bytes of one chunk.
 const CHUNK_BYTES_MAX: usize = 64 * 1024;
-/// The most bytes that are read before they are sent.
-const BATCH_BYTES_MAX: usize = 256 * 1024;
+/// The most bytes that are read before they are sent. While one batch is sent the next is read,
+/// so a reader that stops holds two of them up.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
 /// Messages that wait for the connection to take them.
 const MESSAGES_WAITING_MAX: usize = 1;
 /// After a small batch the next is read this much later, so that a job that writes byte by byte
@@ -46,6 +48,9 @@ const SMALL_BATCH_BYTES: usize = 256;
 
 type Sender = mpsc::Sender<Result<api::TailLogResponse, Status>>;
 
+/// A reader, and what it read.
+type Batch = (LogReader, Vec<Piece>);
+
 /// One `TailLog` stream.
 struct Tail {
     api: JobApi,
@@ -53,6 +58,8 @@ struct Tail {
     sender: Sender,
     follower: Option<Follower>,
     reader: Option<LogReader>,
+    /// The next batch, which is being read while the last is sent.
+    ahead: Option<JoinHandle<Result<Batch, OperationError>>>,
     shaper: Shaper,
     /// Where a new call goes on after what has been sent.
     sent: [u64; 2],
@@ -110,6 +117,7 @@ impl JobApi {
             follower,
             sent: reader.offsets(),
             reader: Some(reader),
+            ahead: None,
             shaper: Shaper::new(encoding),
             heartbeat,
             bytes_left: (max_bytes > 0).then_some(max_bytes),
@@ -182,33 +190,56 @@ impl Tail {
 
     /// Reads a batch and sends it.
     async fn round(&mut self, job: &Arc<Job>) -> Result<Round, Stop> {
-        let limit = self.bytes_left.unwrap_or(u64::MAX).min(BATCH_BYTES_MAX as u64);
-        let limit = usize::try_from(limit).unwrap_or(BATCH_BYTES_MAX);
-        if limit == 0 {
+        if self.bytes_left == Some(0) {
             return Ok(Round::Limit);
         }
-        let Some(mut reader) = self.reader.take() else { return Err(Stop::Gone) };
-        let end = job.state.end().map(|end| ([end.stdout, end.stderr], end.time));
-        let read = self.api.blocking("reading output", move |_| {
-            let pieces = read_batch(&mut reader, limit, end)?;
-            Ok((reader, pieces))
-        });
-        let (reader, pieces) = read.await?;
-        self.reader = Some(reader);
+        let mut pieces = Vec::new();
+        if let Some(ahead) = self.ahead.take() {
+            pieces = self.batch(ahead).await?;
+        }
+        if pieces.is_empty() {
+            // What was read ahead was read before the job was looked at.
+            let reading = self.read(job)?;
+            pieces = self.batch(reading).await?;
+        }
         if pieces.is_empty() {
             return Ok(Round::Empty);
         }
-        let mut sent = 0;
+        let sent: usize = pieces.iter().map(data_bytes).sum();
+        self.bytes_left = self.bytes_left.map(|left| left - sent as u64);
+        if sent == BATCH_BYTES_MAX && self.bytes_left != Some(0) {
+            self.ahead = Some(self.read(job)?);
+        }
         for piece in pieces {
-            if let Piece::Data { bytes, .. } = &piece {
-                sent += bytes.len();
-                self.bytes_left = self.bytes_left.map(|left| left - bytes.len() as u64);
-            }
             for kind in self.shaper.shape(piece) {
                 self.send(kind).await?;
             }
         }
         Ok(Round::Sent(sent))
+    }
+
+    /// Begins to read the next batch, on a thread that may block.
+    fn read(&mut self, job: &Job) -> Result<JoinHandle<Result<Batch, OperationError>>, Stop> {
+        let limit = self.bytes_left.unwrap_or(u64::MAX).min(BATCH_BYTES_MAX as u64);
+        let limit = usize::try_from(limit).unwrap_or(BATCH_BYTES_MAX);
+        let Some(mut reader) = self.reader.take() else { return Err(Stop::Gone) };
+        let end = job.state.end().map(|end| ([end.stdout, end.stderr], end.time));
+        Ok(tokio::task::spawn_blocking(move || {
+            let pieces = read_batch(&mut reader, limit, end)?;
+            Ok((reader, pieces))
+        }))
+    }
+
+    async fn batch(
+        &mut self,
+        reading: JoinHandle<Result<Batch, OperationError>>,
+    ) -> Result<Vec<Piece>, Stop> {
+        const DOING: &str = "reading output";
+        // If it panicked, the panic itself is in the log.
+        let read = reading.await.map_err(|_| Refusal::Internal { doing: DOING })?;
+        let (reader, pieces) = read.map_err(|error| self.api.refusal(DOING, error))?;
+        self.reader = Some(reader);
+        Ok(pieces)
     }
 
     /// Waits for something new; true if a heartbeat was sent instead.
@@ -300,6 +331,14 @@ impl Tail {
     }
 }
 
+/// How many bytes a piece brings.
+fn data_bytes(piece: &Piece) -> usize {
+    match piece {
+        Piece::Data { bytes, .. } => bytes.len(),
+        Piece::Gap { .. } => 0,
+    }
+}
+
 fn read_batch(
     reader: &mut LogReader,
     limit: usize,
@@ -315,9 +354,7 @@ fn read_batch(
                 Some(Err(error)) => return Err(error.into()),
             },
         };
-        if let Piece::Data { bytes: data, .. } = &piece {
-            bytes += data.len();
-        }
+        bytes += data_bytes(&piece);
         pieces.push(piece);
     }
     Ok(pieces)

@@ -179,10 +179,14 @@ impl LogReader {
             while let Some(next) = self.records.front().copied() {
                 let is_near = next.time.since(first.time) <= TOGETHER;
                 let follows = next.stream == first.stream && next.offset == end;
-                if !follows || next.loss.is_some() || !is_near || next.end() > limit {
+                if !follows || next.loss.is_some() || !is_near {
                     break;
                 }
-                end = next.end();
+                end = next.end().min(limit);
+                if next.end() > limit {
+                    // The rest of it begins the next piece.
+                    break;
+                }
                 self.records.pop_front();
             }
         }
