@@ -93,7 +93,10 @@ impl JobApi {
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
         let on_expired: api::OnExpired = convert::choice("on_expired", on_expired)?;
         let permit = self.stream_permit(&caller)?;
-        let output = if types.contains(&api::EventType::Log) {
+        // Whoever asks for the bytes and chooses no types wants what brings them.
+        let is_log_wanted =
+            types.contains(&api::EventType::Log) || (types.is_empty() && include_log_data);
+        let output = if is_log_wanted {
             // What is there already is not news: it is told before the watch begins.
             Some(self.watch_output().await)
         } else {
@@ -305,7 +308,11 @@ impl Watching {
     }
 
     fn is_wanted(&self, kind: api::EventType) -> bool {
-        if self.types.is_empty() { kind != api::EventType::Log } else { self.types.contains(&kind) }
+        if self.types.is_empty() {
+            kind != api::EventType::Log || self.with_bytes
+        } else {
+            self.types.contains(&kind)
+        }
     }
 
     /// Whether the filter selects the job of an event. Output belongs to the state before it.

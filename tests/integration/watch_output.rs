@@ -59,6 +59,18 @@ async fn the_bytes_of_both_streams_come_once_and_before_the_end() {
 }
 
 #[tokio::test]
+async fn whoever_asks_for_the_bytes_and_chooses_no_types_gets_all_of_them() {
+    let daemon = Daemon::start().await;
+    let request = WatchEventsRequest { event_types: Vec::new(), ..request(true) };
+    let mut watch = open(&daemon, request).await;
+    let id = daemon.exec(shell("echo on")).await;
+    let events = watch.up_to(EventType::Ended, &id).await;
+    let kinds: Vec<_> = events.iter().map(JobEvent::r#type).collect();
+    let expected = [EventType::Created, EventType::Started, EventType::Log, EventType::Ended];
+    assert_eq!(kinds, expected);
+}
+
+#[tokio::test]
 async fn sizes_alone_are_told_without_the_bytes_and_many_writes_together() {
     let daemon = Daemon::start().await;
     let mut watch = open(&daemon, request(false)).await;
