@@ -129,7 +129,9 @@ impl Attempt {
     /// Waits for something to happen and takes it; true if the folder is to be looked at.
     fn wait(&mut self, now: Duration) -> Result<bool, SupervisorError> {
         let wake = self.next_wake();
-        if wake != self.armed {
+        // One that is armed for earlier is left alone: it only wakes us to look again. Limits on
+        // silence would set it anew with each read.
+        if self.armed.is_zero() || wake < self.armed {
             self.timer.set(wake).map_err(system("set the timer"))?;
             self.armed = wake;
         }

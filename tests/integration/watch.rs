@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use jobwarden::api::{
-    EventType, JobEvent, JobFilter, JobSpec, JobState, OnExpired, UpdateLabelsRequest,
+    EventType, ExecRequest, JobEvent, JobFilter, JobSpec, JobState, OnExpired, UpdateLabelsRequest,
     WatchEventsRequest, WatchStart, watch_events_response::Kind,
 };
 use tonic::Code;
@@ -223,4 +223,49 @@ async fn silence_is_filled_with_heartbeats_that_bring_a_token() {
     let id = daemon.exec(argv(&["true"])).await;
     let request = WatchEventsRequest { resume_token, ..WatchEventsRequest::default() };
     assert_eq!(id_of(&open(&daemon, request).await.event().await), id);
+}
+
+#[tokio::test]
+async fn a_snapshot_under_load_leaves_no_gap_and_repeats_nothing() {
+    let daemon = Daemon::start().await;
+    let mut submitting = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let mut api = daemon.api();
+        submitting.spawn(async move {
+            let mut ids = Vec::new();
+            for _ in 0..30 {
+                let spec = Some(argv(&["true"]));
+                let reply = api.exec(ExecRequest { spec, ..ExecRequest::default() }).await.unwrap();
+                ids.push(reply.into_inner().job.unwrap().job_id);
+            }
+            ids
+        });
+    }
+    let mut watches = Vec::new();
+    for _ in 0..6 {
+        watches.push(open(&daemon, WatchEventsRequest::default()).await);
+        tokio::time::sleep(std::time::Duration::from_millis(15)).await;
+    }
+    let ids: Vec<String> = submitting.join_all().await.into_iter().flatten().collect();
+    for mut watch in watches {
+        let mut known: HashMap<String, (u64, JobState)> = HashMap::new();
+        let mut note = |event: &JobEvent| {
+            let job = event.job.as_ref().unwrap();
+            let before = known.insert(job.job_id.clone(), (job.revision, job.state()));
+            assert!(before.is_none_or(|(revision, _)| revision < job.revision), "{event:?}");
+            if event.r#type() != EventType::Snapshot {
+                let state = before.map_or(JobState::Unspecified, |(_, state)| state);
+                assert_eq!(event.previous_state(), state, "nothing in between is missing");
+            }
+            let is_over = |(_, state): &(u64, JobState)| *state == JobState::Succeeded;
+            known.len() == ids.len() && known.values().all(is_over)
+        };
+        let mut is_over = false;
+        for event in watch.snapshot().await {
+            is_over = note(&event);
+        }
+        while !is_over {
+            is_over = note(&watch.event().await);
+        }
+    }
 }
