@@ -208,6 +208,11 @@ impl Store {
         }
     }
 
+    /// Whether a job has been hidden and its files may still be there.
+    pub fn is_hidden(&self, id: JobId) -> bool {
+        self.layout.trash().join(id.to_string()).exists()
+    }
+
     /// The folders of hidden jobs whose files may still be there.
     pub fn hidden(&self) -> Result<Vec<JobDir>, StoreError> {
         let trash = self.layout.trash();

@@ -77,6 +77,10 @@ impl Watcher {
             return;
         }
         if is_known {
+            if self.catalog.store().is_hidden(id) {
+                // Ours: whoever deletes it knows it and tells of it.
+                return;
+            }
             let known = self.catalog.get(id).ok();
             self.forget(id, known);
             return;
