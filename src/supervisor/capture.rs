@@ -1,7 +1,8 @@
 //! The output of a job: from its FIFOs into its logs, byte for byte.
 //!
-//! Lines mean nothing here; `search` looks at them if the job has patterns. An error of the disk never closes a FIFO and never keeps the job
-//! waiting: what cannot be written is dropped and counted by the log writer.
+//! Lines mean nothing here; `search` looks at them if the job has patterns. An error of the disk
+//! never closes a FIFO and never keeps the job waiting: what cannot be written is dropped and
+//! counted by the log writer.
 
 use std::{
     io::Read as _,
