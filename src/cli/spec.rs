@@ -104,6 +104,8 @@ pub(super) struct SpecFlags {
 enum LimitAction {
     /// Drop and count the rest
     Truncate,
+    /// Keep the first half and the newest bytes; drop and count what lies between
+    KeepTail,
     /// Drop and count the rest, and stop the job
     Fail,
 }
@@ -112,6 +114,7 @@ fn output_limits(most: i64, action: Option<LimitAction>) -> OutputLimits {
     let action = match action {
         None => OutputLimitAction::Unspecified,
         Some(LimitAction::Truncate) => OutputLimitAction::Truncate,
+        Some(LimitAction::KeepTail) => OutputLimitAction::KeepTail,
         Some(LimitAction::Fail) => OutputLimitAction::Fail,
     };
     OutputLimits { max_bytes_per_stream: most, action: action.into() }

@@ -18,7 +18,7 @@ pub use self::{
     span::{SPAN_MAX, any_span, positive_span},
 };
 use super::{
-    OutputLimits, OutputLimitsDraft,
+    OutputLimitAction, OutputLimits, OutputLimitsDraft,
     output_match::OutputMatch,
     spec::{Command, EnvInheritance, Secrets, Spec},
 };
@@ -88,6 +88,8 @@ pub struct Draft {
 pub struct DraftLimits {
     /// The most bytes of standard input.
     pub stdin_bytes_max: u64,
+    /// Whether the newest output can be kept instead of the first.
+    pub can_keep_tail: bool,
 }
 
 /// One fault of a draft or of another request.
@@ -123,7 +125,7 @@ impl Draft {
         self.check_environment(&mut faults);
         self.check_rest(limits.stdin_bytes_max, &mut faults);
         let spans = self.check_spans(&mut faults);
-        let output_limits = self.check_output_limits(&mut faults);
+        let output_limits = self.check_output_limits(limits.can_keep_tail, &mut faults);
         let violations = faults.into_violations();
         if violations.is_empty() {
             Ok(self.into_spec(spans, output_limits))
@@ -202,9 +204,18 @@ impl Draft {
         }
     }
 
-    fn check_output_limits(&self, faults: &mut Faults) -> Option<OutputLimits> {
+    fn check_output_limits(
+        &self,
+        can_keep_tail: bool,
+        faults: &mut Faults,
+    ) -> Option<OutputLimits> {
         let checked = self.output_limits?.check("spec.output_limits");
-        checked.map_err(|found| found.into_iter().for_each(|fault| faults.push(fault))).ok()
+        let checked =
+            checked.map_err(|found| found.into_iter().for_each(|fault| faults.push(fault))).ok()?;
+        if checked.action == OutputLimitAction::KeepTail && !can_keep_tail {
+            faults.push(Violation::unsupported("spec.output_limits.action".to_owned()));
+        }
+        Some(checked)
     }
 
     fn check_spans(&self, faults: &mut Faults) -> Spans {

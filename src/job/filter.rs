@@ -80,7 +80,8 @@ mod tests {
             env_inheritance: Some(EnvInheritance::Minimal),
             ..Draft::default()
         };
-        let (spec, _, _) = draft.check(&DraftLimits { stdin_bytes_max: 0 }).unwrap();
+        let (spec, _, _) =
+            draft.check(&DraftLimits { stdin_bytes_max: 0, can_keep_tail: true }).unwrap();
         let accepted = Accepted {
             id: JobId::first_of(Time::from_millis(9)),
             create_time: Time::from_millis(9),

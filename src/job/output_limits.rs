@@ -10,6 +10,8 @@ pub enum OutputLimitAction {
     /// The rest is dropped and counted.
     #[default]
     Truncate,
+    /// The head and the newest bytes are kept; what lies between is dropped and counted.
+    KeepTail,
     /// The rest is dropped and counted, and the job is stopped.
     Fail,
 }

@@ -43,7 +43,10 @@ struct Checked {
 impl Operations {
     /// Accepts the job that a draft describes. When this returns, the job is durable.
     pub fn submit(&self, draft: Draft, asked: &Asked) -> Result<Submitted, OperationError> {
-        let limits = DraftLimits { stdin_bytes_max: self.defaults.stdin_bytes_max };
+        let limits = DraftLimits {
+            stdin_bytes_max: self.defaults.stdin_bytes_max,
+            can_keep_tail: self.catalog.store().can_make_holes(),
+        };
         let mut violations = Vec::new();
         violations
             .extend(asked.request_id.as_ref().and_then(|id| check_request_id("request_id", id)));

@@ -26,7 +26,7 @@ use tracing::Instrument as _;
 use crate::{
     api::{self, job_service_server::JobService},
     catalog::Catalog,
-    job::{Job, JobId, JobIdPrefix, OutputSize, Time},
+    job::{Job, JobId, JobIdPrefix, OutputLimitAction, OutputSize, Time},
     operations::{OperationError, Operations},
     store::{LogReader, StoreError},
     sys,
@@ -198,13 +198,17 @@ impl JobApi {
         let told =
             limit.and_then(|_| LogReader::open(&dir, [true, true], [0, 0]).ok()?.sizes().ok());
         let told = told.unwrap_or([0, 0]);
+        let cut = limit.and_then(|_| dir.cut_bytes().ok()).unwrap_or([0, 0]);
         let stream = |place: usize, path: std::path::PathBuf, ended: Option<OutputSize>| {
             let size_bytes = match ended {
                 Some(size) => size.size_bytes,
                 None => sys::fs::size(&path).unwrap_or(0).max(told[place]),
             };
-            let beyond =
-                limit.map_or(0, |limit| size_bytes.saturating_sub(limit.max_bytes_per_stream));
+            let beyond = match limit {
+                Some(limit) if limit.action == OutputLimitAction::KeepTail => cut[place],
+                Some(limit) => size_bytes.saturating_sub(limit.max_bytes_per_stream),
+                None => 0,
+            };
             let dropped_bytes = ended.map_or(beyond, |size| size.dropped_bytes);
             let path = path.to_string_lossy().into_owned();
             StreamFacts { size_bytes, dropped_bytes, complete: ended.is_some(), path }

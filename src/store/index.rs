@@ -11,6 +11,8 @@ use crate::{job::Time, sys::fs};
 
 /// Bytes of a record.
 pub(super) const RECORD_BYTES: usize = 32;
+/// Bytes of a block: what is taken out of the index at once.
+pub(super) const BLOCK_BYTES: usize = 4096;
 /// The bytes were not kept: the disk was full, if no other flag says why.
 const FLAG_DROPPED: u8 = 1;
 /// Beside `FLAG_DROPPED`: the disk was failing.
@@ -72,6 +74,14 @@ impl IndexRecord {
     /// The offset after its last byte.
     pub(super) fn end(&self) -> u64 {
         self.offset + u64::from(self.length)
+    }
+
+    /// The sizes of both streams before it.
+    pub(super) fn sizes_before(&self) -> [u64; 2] {
+        match self.stream {
+            Stream::Stdout => [self.offset, self.other],
+            Stream::Stderr => [self.other, self.offset],
+        }
     }
 
     /// The sizes of both streams after it.
@@ -161,32 +171,70 @@ impl IndexFile {
         Ok(self.file.metadata()?.len() / RECORD_BYTES as u64)
     }
 
-    /// The record with this number, from 0; `None` past the end or if it is damaged.
+    /// The record with this number, from 0; `None` past the end or if it is damaged or gone.
     pub(super) fn get(&self, number: u64) -> io::Result<Option<IndexRecord>> {
-        Ok(self.read(number, 1)?.pop())
+        let mut bytes = [0; RECORD_BYTES];
+        let length = fs::read_at(&self.file, &mut bytes, number * RECORD_BYTES as u64)?;
+        Ok(if length == RECORD_BYTES { IndexRecord::decode(&bytes) } else { None })
     }
 
-    /// Up to `count` whole records from this number on; ends before a damaged one.
-    pub(super) fn read(&self, number: u64, count: usize) -> io::Result<Vec<IndexRecord>> {
-        let mut bytes = vec![0; count * RECORD_BYTES];
-        let length = fs::read_at(&self.file, &mut bytes, number * RECORD_BYTES as u64)?;
-        let (whole, _) = bytes[..length].as_chunks::<32>();
-        Ok(whole.iter().map_while(IndexRecord::decode).collect())
+    /// The first record from this number on that is there, and its number.
+    pub(super) fn first_from(&self, number: u64) -> io::Result<Option<(u64, IndexRecord)>> {
+        let (records, after) = self.read(number, 1)?;
+        Ok(records.first().map(|record| (after - records.len() as u64, *record)))
+    }
+
+    /// Up to `count` whole records from this number on, and the number after the last. Steps over
+    /// what has been taken out; ends before a damaged one.
+    pub(super) fn read(
+        &self,
+        mut number: u64,
+        count: usize,
+    ) -> io::Result<(Vec<IndexRecord>, u64)> {
+        let mut bytes = vec![0; count.max(1) * RECORD_BYTES];
+        loop {
+            let at = number * RECORD_BYTES as u64;
+            let length = fs::read_at(&self.file, &mut bytes, at)?;
+            let (whole, _) = bytes[..length].as_chunks::<RECORD_BYTES>();
+            let gone = whole.iter().take_while(|record| is_gone(record)).count();
+            number += gone as u64;
+            if gone < whole.len() || whole.is_empty() {
+                let there = whole[gone..].iter().map_while(IndexRecord::decode);
+                let records: Vec<_> = there.collect();
+                let after = number + records.len() as u64;
+                return Ok((records, after));
+            }
+            match fs::next_data(&self.file, number * RECORD_BYTES as u64)? {
+                // Holes are whole blocks, so bytes begin with a record.
+                Some(next) => number = number.max(next / RECORD_BYTES as u64),
+                None => return Ok((Vec::new(), number)),
+            }
+        }
     }
 
     /// The number of the first record for which `is_reached` holds, or the count. It must hold
-    /// for every record after one for which it does.
+    /// for every record after one for which it does. One that is gone counts as the next.
     pub(super) fn bisect(&self, is_reached: impl Fn(&IndexRecord) -> bool) -> io::Result<u64> {
         let (mut low, mut high) = (0, self.count()?);
         while low < high {
             let middle = low + (high - low) / 2;
-            match self.get(middle)? {
-                Some(record) if !is_reached(&record) => low = middle + 1,
+            match self.first_from(middle)? {
+                Some((number, record)) if number < high && !is_reached(&record) => low = number + 1,
                 Some(_) | None => high = middle,
             }
         }
         Ok(low)
     }
+}
+
+fn is_gone(record: &[u8; RECORD_BYTES]) -> bool {
+    *record == [0; RECORD_BYTES]
+}
+
+/// The whole records of a block.
+pub(super) fn records(block: &[u8]) -> impl Iterator<Item = IndexRecord> {
+    let (whole, _) = block.as_chunks::<RECORD_BYTES>();
+    whole.iter().filter_map(IndexRecord::decode)
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ pub(super) const STDOUT: &str = "stdout.log";
 pub(super) const STDERR: &str = "stderr.log";
 pub(super) const INDEX: &str = "output.index";
 pub(super) const MATCHES: &str = "matches.jsonl";
+/// Where the logs have holes.
+pub(super) const CUT: &str = "output.cut";
 pub(super) const OUT_FIFO: &str = "out.fifo";
 pub(super) const ERR_FIFO: &str = "err.fifo";
 pub(super) const KILL_PREFIX: &str = "kill.";

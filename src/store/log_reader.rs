@@ -13,6 +13,7 @@ use crate::{
 use super::{
     JobDir, StoreError,
     index::{IndexFile, IndexRecord, Loss, Stream},
+    kept_tail::{Cut, Cuts},
 };
 
 /// Records that are looked at together.
@@ -69,6 +70,7 @@ pub struct LogReader {
     offsets: [u64; 2],
     next_record: u64,
     records: std::collections::VecDeque<IndexRecord>,
+    cuts: Cuts,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl LogReader {
             offsets,
             next_record: 0,
             records: std::collections::VecDeque::new(),
+            cuts: Cuts::new(dir),
         };
         reader.seek()?;
         Ok(reader)
@@ -144,7 +147,11 @@ impl LogReader {
                 self.records.pop_front();
                 continue;
             }
-            let at = at.max(record.offset);
+            if at < record.offset {
+                // The index does not tell of what lies between, or not any more.
+                let end = record.offset.min(at + bytes_max as u64);
+                return self.logged(record.stream, at, end, record.time).map(Some);
+            }
             if let Some(loss) = record.loss {
                 self.records.pop_front();
                 let to = record.end();
@@ -161,9 +168,9 @@ impl LogReader {
         if self.records.is_empty() {
             let (path, number) = (self.index_path.clone(), self.next_record);
             let Some(index) = self.opened_index()? else { return Ok(None) };
-            let records =
+            let (records, after) =
                 index.read(number, RECORDS_AT_ONCE).map_err(StoreError::io("read", &path))?;
-            self.next_record += records.len() as u64;
+            self.next_record = after;
             self.records.extend(records);
         }
         Ok(self.records.front().copied())
@@ -190,22 +197,44 @@ impl LogReader {
                 self.records.pop_front();
             }
         }
-        self.offsets[place] = end;
-        let (stream, time) = (first.stream, first.time);
-        let bytes = self.logs[place].read(at, end)?;
-        if bytes.is_empty() {
-            let reason = GapReason::Truncated;
-            return Ok(Piece::Gap { stream, from: at, to: end, reason });
-        }
-        // What somebody cut off is told as a gap by the next call.
-        let read = at + bytes.len() as u64;
+        let piece = self.logged(first.stream, at, end, first.time)?;
+        // What somebody cut off, or what was taken out, is told as a gap by the next call.
+        let read = self.offsets[place];
         if read < end {
-            self.offsets[place] = read;
             let length = u32::try_from(end - read).unwrap_or(u32::MAX);
             let rest = IndexRecord { offset: read, length, ..first };
             self.records.push_front(rest);
         }
-        Ok(Piece::Data { stream, offset: at, time, bytes })
+        Ok(piece)
+    }
+
+    /// What the log has of a range, from its beginning on; the reader goes on behind it.
+    fn logged(
+        &mut self,
+        stream: Stream,
+        from: u64,
+        end: u64,
+        time: Time,
+    ) -> Result<Piece, StoreError> {
+        let place = stream.place();
+        let mut bytes = self.logs[place].read(from, end)?;
+        // Only now: what was taken out meanwhile has been told of before.
+        if let Some(Cut { head_end, tail_start }) = self.cuts.load(stream)? {
+            if from < head_end {
+                bytes.truncate(usize::try_from(head_end - from).unwrap_or(usize::MAX));
+            } else if from < tail_start {
+                self.offsets[place] = tail_start;
+                let reason = GapReason::Dropped(Loss::OutputLimit);
+                return Ok(Piece::Gap { stream, from, to: tail_start, reason });
+            }
+        }
+        if bytes.is_empty() {
+            self.offsets[place] = end;
+            let reason = GapReason::Truncated;
+            return Ok(Piece::Gap { stream, from, to: end, reason });
+        }
+        self.offsets[place] = from + bytes.len() as u64;
+        Ok(Piece::Data { stream, offset: from, time, bytes })
     }
 
     /// What the index does not tell of although the job has ended with these sizes: bytes whose
@@ -222,14 +251,14 @@ impl LogReader {
                 continue;
             }
             let end = to.min(from + SCAN_BYTES as u64);
-            let bytes = self.logs[place].read(from, end)?;
-            if bytes.is_empty() {
+            let piece = self.logged(stream, from, end, time)?;
+            if let Piece::Gap { reason: GapReason::Truncated, .. } = piece {
+                // The index would tell of what had been written.
                 self.offsets[place] = to;
                 let reason = GapReason::Dropped(Loss::DiskFull);
                 return Ok(Some(Piece::Gap { stream, from, to, reason }));
             }
-            self.offsets[place] = from + bytes.len() as u64;
-            return Ok(Some(Piece::Data { stream, offset: from, time, bytes }));
+            return Ok(Some(piece));
         }
         Ok(None)
     }
@@ -246,11 +275,13 @@ impl LogReader {
         if lines == 0 {
             return Ok(size);
         }
+        let least = self.cuts.load(stream)?.filter(|cut| cut.tail_start > cut.head_end);
+        let least = least.map_or(0, |cut| cut.tail_start);
         // Behind the end of the log is only what was dropped, however much that is.
         let size = size.min(fs::size(&log.path).map_err(StoreError::io("look at", &log.path))?);
         let (mut end, mut left) = (size, lines);
-        while end > 0 {
-            let from = end.saturating_sub(SCAN_BYTES as u64);
+        while end > least {
+            let from = end.saturating_sub(SCAN_BYTES as u64).max(least);
             let block = log.read(from, end)?;
             for (at, byte) in (from..).zip(&block).collect::<Vec<_>>().into_iter().rev() {
                 // The newline that ends the last line begins no other.
@@ -263,7 +294,8 @@ impl LogReader {
             }
             end = from;
         }
-        Ok(0)
+        // No further back than to where bytes were taken out.
+        Ok(least)
     }
 
     /// The sizes of both streams before the first run captured at or after `time`.
@@ -272,13 +304,17 @@ impl LogReader {
         let Some(index) = self.opened_index()? else { return Ok([0, 0]) };
         let find = |index: &IndexFile| {
             let number = index.bisect(|record| record.time >= time)?;
-            match number.checked_sub(1) {
-                Some(before) => index.get(before),
-                None => Ok(None),
+            if let Some((_, first)) = index.first_from(number)? {
+                return Ok(Some(first.sizes_before()));
             }
+            let last = match number.checked_sub(1) {
+                Some(last) => index.get(last)?,
+                None => None,
+            };
+            Ok(last.map(|last| last.sizes()))
         };
         let before = find(index).map_err(StoreError::io("read", &path))?;
-        Ok(before.map_or([0, 0], |record| record.sizes()))
+        Ok(before.unwrap_or([0, 0]))
     }
 }
 

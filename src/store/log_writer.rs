@@ -14,6 +14,7 @@ use crate::{
 use super::{
     JobDir, StoreError,
     index::{IndexRecord, Loss, Stream},
+    kept_tail::{Cut, KeptTail},
 };
 
 /// Length of one record of dropped bytes.
@@ -34,6 +35,8 @@ pub struct LogWriter {
     told: [Option<Time>; 2],
     /// The most bytes that are kept of one stream.
     limit: u64,
+    /// Keeps the newest bytes instead of those that come first.
+    tail: Option<KeptTail>,
     fault: Option<StoreError>,
 }
 
@@ -62,6 +65,7 @@ impl LogWriter {
             beyond: [None, None],
             told: [None, None],
             limit: u64::MAX,
+            tail: None,
             fault: None,
         }
     }
@@ -70,6 +74,13 @@ impl LogWriter {
     #[must_use]
     pub fn with_limit(self, limit: u64) -> Self {
         Self { limit, ..self }
+    }
+
+    /// Keeps no more than this many bytes of each stream: half of them its first, the others its
+    /// newest.
+    #[must_use]
+    pub fn with_kept_tail(self, dir: &JobDir, limit: u64) -> Self {
+        Self { tail: Some(KeptTail::new(dir, limit)), ..self }
     }
 
     /// Whether a stream has brought more than is kept of it.
@@ -133,14 +144,31 @@ impl LogWriter {
         let other = self.streams[1 - place].size.size_bytes;
         let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let mut record = IndexRecord { time, stream, offset, length, other, loss: None };
+        let made = self.make_room(stream, offset, u64::from(length));
         self.streams[place].size.size_bytes += u64::from(length);
-        if let Err(fault) = self.streams[place].write(bytes, offset) {
+        let cut = self.tail.as_ref().map(|tail| tail.cut(stream));
+        let written = made.and_then(|()| self.streams[place].write_around(bytes, offset, cut));
+        if let Err(fault) = written {
             let is_full = fault.is_disk_full();
             record.loss = Some(if is_full { Loss::DiskFull } else { Loss::IoError });
             self.fault.get_or_insert(fault);
             self.streams[place].size.dropped_bytes += u64::from(length);
         }
         self.record(record);
+    }
+
+    /// With a tail that is kept: takes out what is no longer new enough.
+    fn make_room(&mut self, stream: Stream, size: u64, length: u64) -> Result<(), StoreError> {
+        let Some(tail) = &mut self.tail else { return Ok(()) };
+        let log = &mut self.streams[stream.place()];
+        let before = tail.cut(stream);
+        if tail.make_room(stream, log.file.as_ref(), size, length)? {
+            log.size.dropped_bytes += tail.cut(stream).tail_start - before.tail_start;
+            if let Some(index) = &self.index.file {
+                tail.trim_index(index, self.index.offset);
+            }
+        }
+        Ok(())
     }
 
     fn record(&mut self, record: IndexRecord) {
@@ -192,6 +220,26 @@ impl LogWriter {
 }
 
 impl LogFile {
+    /// Writes what of these bytes does not lie in a hole.
+    fn write_around(
+        &mut self,
+        bytes: &[u8],
+        offset: u64,
+        cut: Option<Cut>,
+    ) -> Result<(), StoreError> {
+        let cut = cut.filter(|cut| offset < cut.tail_start && cut.head_end < cut.tail_start);
+        let Some(Cut { head_end, tail_start }) = cut else { return self.write(bytes, offset) };
+        let place = |at: u64| {
+            let place = usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX);
+            place.min(bytes.len())
+        };
+        let (head, tail) = (&bytes[..place(head_end)], &bytes[place(tail_start)..]);
+        if !head.is_empty() {
+            self.write(head, offset)?;
+        }
+        if tail.is_empty() { Ok(()) } else { self.write(tail, tail_start) }
+    }
+
     fn write(&mut self, bytes: &[u8], offset: u64) -> Result<(), StoreError> {
         let written =
             opened(&mut self.file, &self.path).and_then(|file| fs::write_at(file, bytes, offset));
@@ -243,6 +291,7 @@ mod tests {
         let told: Vec<_> = index
             .read(0, 10)
             .unwrap()
+            .0
             .iter()
             .map(|record| (record.offset, record.end(), record.loss))
             .collect();
@@ -268,7 +317,7 @@ mod tests {
         assert_eq!(std::fs::read(dir.stdout_path()).unwrap(), b"1234567123");
         assert_eq!(std::fs::read(dir.stderr_path()).unwrap(), b"0123456789");
         let index = IndexFile::new(File::open(dir.index_path()).unwrap());
-        let records = index.read(0, 100).unwrap();
+        let (records, _) = index.read(0, 100).unwrap();
         let lost: Vec<_> = records.iter().filter(|record| record.loss.is_some()).collect();
         assert_eq!(lost.len(), 4, "the first at once, one a second, one at the end");
         assert!(lost.iter().all(|record| record.loss == Some(Loss::OutputLimit)));

@@ -9,6 +9,7 @@ mod index;
 mod job_dir;
 mod job_record;
 mod journal;
+mod kept_tail;
 mod layout;
 mod log_reader;
 mod log_writer;
@@ -59,6 +60,7 @@ pub struct Store {
     id: String,
     key: Vec<u8>,
     syncs: submit::Syncs,
+    can_make_holes: bool,
     _lock: Lock,
 }
 
@@ -83,11 +85,14 @@ impl Store {
             fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
         }
         let identity = identity(root)?;
+        // On a full disk the answer is no until the next start.
+        let can_make_holes = kept_tail::can_make_holes(&layout.trash()).unwrap_or(false);
         Ok(Self {
             layout,
             id: identity.store_id,
             key: identity.digest_key.into_bytes(),
             syncs: submit::Syncs::default(),
+            can_make_holes,
             _lock: lock,
         })
     }
@@ -100,6 +105,11 @@ impl Store {
     /// Identifies this store among all.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// Whether bytes can be taken out of logs again: what keeping a tail needs.
+    pub fn can_make_holes(&self) -> bool {
+        self.can_make_holes
     }
 
     fn key(&self) -> &[u8] {
@@ -233,8 +243,14 @@ impl Store {
 /// Whether a change of the file of this name in a job's folder may change what the folder tells
 /// of the job: output and FIFOs do not. In the inbox every name may.
 pub fn tells_of_state(name: &std::ffi::OsStr) -> bool {
-    const SILENT: [&str; 5] =
-        [layout::STDOUT, layout::STDERR, layout::INDEX, layout::OUT_FIFO, layout::ERR_FIFO];
+    const SILENT: [&str; 6] = [
+        layout::STDOUT,
+        layout::STDERR,
+        layout::INDEX,
+        layout::CUT,
+        layout::OUT_FIFO,
+        layout::ERR_FIFO,
+    ];
     !SILENT.iter().any(|silent| *silent == name)
 }
 

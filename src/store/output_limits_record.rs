@@ -9,6 +9,7 @@ use crate::job::{OutputLimitAction, OutputLimits, OutputLimitsDraft};
 use super::record::{RecordError, wrong};
 
 const TRUNCATE: &str = "OUTPUT_LIMIT_ACTION_TRUNCATE";
+const KEEP_TAIL: &str = "OUTPUT_LIMIT_ACTION_KEEP_TAIL";
 const FAIL: &str = "OUTPUT_LIMIT_ACTION_FAIL";
 
 #[derive(Default, Serialize, Deserialize)]
@@ -25,6 +26,7 @@ impl OutputLimitsMembers {
         let OutputLimits { max_bytes_per_stream, action } = limits;
         let action = match action {
             OutputLimitAction::Truncate => String::new(),
+            OutputLimitAction::KeepTail => KEEP_TAIL.to_owned(),
             OutputLimitAction::Fail => FAIL.to_owned(),
         };
         let max_bytes_per_stream = i64::try_from(max_bytes_per_stream).unwrap_or(i64::MAX);
@@ -35,6 +37,7 @@ impl OutputLimitsMembers {
         let Self { max_bytes_per_stream, action } = self;
         let action = match action.as_str() {
             "" | "OUTPUT_LIMIT_ACTION_UNSPECIFIED" | TRUNCATE => Some(OutputLimitAction::Truncate),
+            KEEP_TAIL => Some(OutputLimitAction::KeepTail),
             FAIL => Some(OutputLimitAction::Fail),
             _ => None,
         };

@@ -38,14 +38,13 @@ pub(super) struct Capture {
 impl Capture {
     pub(super) fn new(dir: &JobDir, fifos: Fifos, spec: &Spec) -> Self {
         let limits = spec.output_limits;
-        let most = limits.map_or(u64::MAX, |limits| limits.max_bytes_per_stream);
         let [out, err] = fifos.0.map(std::fs::File::from);
         Self {
             // Merged output has one pipe; nobody ever writes to the other.
             fifos: [Some(out), (!spec.merge_output).then_some(err)],
             buffer: Vec::new(),
             search: Search::new(dir, &spec.output_matches),
-            log: LogWriter::new(dir).with_limit(most),
+            log: limited(LogWriter::new(dir), dir, limits),
             limits,
             last_output: clock::since_boot(),
         }
@@ -147,5 +146,15 @@ impl Capture {
     pub(super) fn fault(&self) -> Option<String> {
         let log = self.log.fault().map(ToString::to_string);
         log.or_else(|| self.search.as_ref().and_then(Search::fault))
+    }
+}
+
+fn limited(log: LogWriter, dir: &JobDir, limits: Option<OutputLimits>) -> LogWriter {
+    match limits {
+        None => log,
+        Some(OutputLimits { max_bytes_per_stream, action: OutputLimitAction::KeepTail }) => {
+            log.with_kept_tail(dir, max_bytes_per_stream)
+        }
+        Some(OutputLimits { max_bytes_per_stream, .. }) => log.with_limit(max_bytes_per_stream),
     }
 }

@@ -108,6 +108,26 @@ pub fn create_reserved(path: &Path, bytes: u64) -> io::Result<File> {
     }
 }
 
+/// Takes the bytes of a range out of a file: they read as zeros and take no room where they fill
+/// whole blocks. The size stays.
+pub fn punch_hole(file: &File, from: u64, to: u64) -> io::Result<()> {
+    let Some(length) = to.checked_sub(from).filter(|length| *length > 0) else { return Ok(()) };
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+    fallocate(file, flags, number(from), number(length)).map_err(io_error)
+}
+
+/// Where the next bytes of a file are that are no hole, from `offset` on; `None` if there are
+/// none. A file system that does not tell says that they are there.
+pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
+    let from = i64::try_from(offset).unwrap_or(i64::MAX);
+    match nix::unistd::lseek(file, from, nix::unistd::Whence::SeekData) {
+        Ok(found) => Ok(u64::try_from(found).ok()),
+        Err(nix::errno::Errno::ENXIO) => Ok(None),
+        Err(errno) => Err(io_error(errno)),
+    }
+}
+
 /// Opens a file for reading and writing, or makes it.
 pub fn open_or_create(path: &Path) -> io::Result<File> {
     OpenOptions::new()

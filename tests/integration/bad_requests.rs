@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 
 use jobwarden::api::{
-    CancelRequest, ExecRequest, JobFilter, JobSpec, ListRequest, OutputLimitAction, OutputLimits,
-    OutputMatch, ResourceLimits, RetryPolicy, StatusRequest, TailLogRequest, WaitRequest,
-    WatchEventsRequest, tail_log_request::Start,
+    CancelRequest, ExecRequest, JobFilter, JobSpec, ListRequest, OutputLimits, OutputMatch,
+    ResourceLimits, RetryPolicy, StatusRequest, TailLogRequest, WaitRequest, WatchEventsRequest,
+    tail_log_request::Start,
 };
 use tonic::Code;
 
@@ -187,10 +187,9 @@ async fn a_request_with_a_thousand_faults_gets_an_answer_that_fits() {
 async fn what_is_not_supported_yet_is_refused_and_not_ignored() {
     let daemon = Daemon::start().await;
     let base = || argv(&["true"]);
-    let action = OutputLimitAction::KeepTail.into();
-    let keep_tail = Some(OutputLimits { max_bytes_per_stream: 1, action });
+    let unknown = Some(OutputLimits { max_bytes_per_stream: 1, action: 99 });
     for (field, spec) in [
-        ("output_limits.action", JobSpec { output_limits: keep_tail, ..base() }),
+        ("output_limits.action", JobSpec { output_limits: unknown, ..base() }),
         ("limits", JobSpec { limits: Some(ResourceLimits::default()), ..base() }),
         ("retry", JobSpec { retry: Some(RetryPolicy::default()), ..base() }),
         (

@@ -121,3 +121,69 @@ async fn a_limit_of_nothing_is_refused_by_its_field() {
         assert_eq!(error.fields, ["spec.output_limits.max_bytes_per_stream"]);
     }
 }
+
+#[tokio::test]
+async fn the_head_and_the_newest_bytes_are_kept_within_the_limit_on_disk() {
+    use std::os::unix::fs::MetadataExt as _;
+    const MOST: u64 = 64 * 1024;
+    let daemon = Daemon::start().await;
+    let script = "seq 1 2000000; echo last";
+    let spec = limited(65_536, OutputLimitAction::KeepTail, script);
+    let id = daemon.exec(spec.clone()).await;
+    let job = daemon.wait(&id).await;
+    assert_eq!(job.exit_code(), Some(0), "the job was not kept waiting");
+    assert_eq!(job.spec.as_ref().unwrap().output_limits, spec.output_limits);
+    let out = job.stdout.unwrap();
+    let mut whole: Vec<u8> = Vec::new();
+    for number in 1..=2_000_000 {
+        whole.extend(format!("{number}\n").bytes());
+    }
+    whole.extend(b"last\n");
+    assert_eq!(out.size_bytes, whole.len() as u64);
+    let kept = out.size_bytes - out.dropped_bytes;
+    assert!(kept <= MOST && kept > MOST * 7 / 8, "{kept}");
+    for (file, most) in [("stdout.log", MOST + 3 * 4096), ("output.index", 64 * 1024)] {
+        let room = std::fs::metadata(daemon.folder(&id).join(file)).unwrap().blocks() * 512;
+        assert!(room <= most, "{file} takes {room} bytes");
+    }
+
+    let output = daemon.output(&id).await;
+    assert_eq!(output.gaps.len(), 1);
+    let (from, to) = (output.gaps[0].from, output.gaps[0].to);
+    assert_covered(&output.gaps, LogStream::Stdout, MOST / 2, MOST / 2 + out.dropped_bytes);
+    let at = |offset: u64| usize::try_from(offset).unwrap();
+    assert_eq!(output.stdout(), [&whole[..at(from)], &whole[at(to)..]].concat());
+    assert_eq!(output.end_offsets(), (out.size_bytes, 0));
+
+    let request = TailLogRequest {
+        job_id: id,
+        start: Some(Start::LastLines(2)),
+        ..TailLogRequest::default()
+    };
+    let tail = daemon.api().tail_log(request).await.unwrap().into_inner();
+    assert_eq!(crate::harness::collect(tail).await.stdout(), b"2000000\nlast\n");
+}
+
+#[tokio::test]
+async fn a_follower_sees_right_bytes_and_gaps_while_the_newest_are_kept() {
+    let daemon = Daemon::start().await;
+    let script = "for i in 1 2 3 4 5 6; do seq 1 60000; sleep 0.05; done";
+    let id = daemon.exec(limited(32_768, OutputLimitAction::KeepTail, script)).await;
+    let request = TailLogRequest { job_id: id.clone(), follow: true, ..Default::default() };
+    let tail = daemon.api().tail_log(request).await.unwrap().into_inner();
+    let output = crate::harness::collect(tail).await;
+    let one: Vec<u8> = (1..=60_000).flat_map(|number| format!("{number}\n").into_bytes()).collect();
+    let whole = one.repeat(6);
+    let mut told = 0;
+    for chunk in &output.chunks {
+        let Some(jobwarden::api::log_chunk::Content::Data(data)) = &chunk.content else {
+            panic!("no bytes")
+        };
+        let from = usize::try_from(chunk.offset).unwrap();
+        assert_eq!(data[..], whole[from..from + data.len()]);
+        told += data.len();
+    }
+    let missing: u64 = output.gaps.iter().map(|gap| gap.to - gap.from).sum();
+    assert_eq!(told as u64 + missing, whole.len() as u64);
+    assert!(output.gaps.iter().all(|gap| gap.reason == "output_limit"));
+}

@@ -5,7 +5,7 @@ use proptest::{collection::vec, prelude::*, sample::select};
 use super::{faults::VIOLATIONS_MAX, rules::*, *};
 use crate::job::OutputLimitAction;
 
-const LIMITS: DraftLimits = DraftLimits { stdin_bytes_max: 1024 };
+const LIMITS: DraftLimits = DraftLimits { stdin_bytes_max: 1024, can_keep_tail: true };
 
 fn draft() -> Draft {
     Draft {

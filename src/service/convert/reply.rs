@@ -232,7 +232,8 @@ mod tests {
             stdin: b"typed".to_vec(),
             ..Draft::default()
         };
-        let (spec, _, _) = draft.check(&DraftLimits { stdin_bytes_max: 9 }).unwrap();
+        let (spec, _, _) =
+            draft.check(&DraftLimits { stdin_bytes_max: 9, can_keep_tail: true }).unwrap();
         let accepted = Accepted {
             id: JobId::MAX,
             create_time: time(1),

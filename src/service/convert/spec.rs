@@ -155,7 +155,8 @@ fn limits_in(limits: api::OutputLimits) -> OutputLimitsDraft {
             Some(OutputLimitAction::Truncate)
         }
         Ok(api::OutputLimitAction::Fail) => Some(OutputLimitAction::Fail),
-        Ok(api::OutputLimitAction::KeepTail) | Err(_) => None,
+        Ok(api::OutputLimitAction::KeepTail) => Some(OutputLimitAction::KeepTail),
+        Err(_) => None,
     };
     OutputLimitsDraft { max_bytes_per_stream, action }
 }
@@ -164,6 +165,7 @@ fn limits_out(limits: OutputLimits) -> api::OutputLimits {
     let OutputLimits { max_bytes_per_stream, action } = limits;
     let action = match action {
         OutputLimitAction::Truncate => api::OutputLimitAction::Truncate,
+        OutputLimitAction::KeepTail => api::OutputLimitAction::KeepTail,
         OutputLimitAction::Fail => api::OutputLimitAction::Fail,
     };
     let max_bytes_per_stream = i64::try_from(max_bytes_per_stream).unwrap_or(i64::MAX);
@@ -227,7 +229,7 @@ mod tests {
             ttl_after_end: seconds(6),
             ..api::JobSpec::default()
         };
-        let limits = DraftLimits { stdin_bytes_max: 2 };
+        let limits = DraftLimits { stdin_bytes_max: 2, can_keep_tail: true };
         let (checked, secrets, stdin) = draft(spec.clone()).check(&limits).unwrap();
         assert_eq!((secrets.0["S"].as_str(), stdin.as_slice()), ("hush", &b"in"[..]));
         // What comes back is what went in, less what is never told.
@@ -249,7 +251,8 @@ mod tests {
             output_matches: vec![api::OutputMatch { stream: 9, ..api::OutputMatch::default() }],
             ..api::JobSpec::default()
         };
-        let violations = draft(spec).check(&DraftLimits { stdin_bytes_max: 0 }).unwrap_err();
+        let limits = DraftLimits { stdin_bytes_max: 0, can_keep_tail: false };
+        let violations = draft(spec).check(&limits).unwrap_err();
         let fields: Vec<_> = violations.iter().map(|fault| fault.field.as_str()).collect();
         let names =
             ["limits", "retry", "output_matches", "env_inheritance", "output_limits.action"];
