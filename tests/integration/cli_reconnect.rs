@@ -1,6 +1,6 @@
 //! The command line over the death of the service: whoever follows sees one unbroken output.
 
-use std::fs;
+use std::{fs, ops::RangeInclusive};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jobwarden::api::{EventType, JobEvent, WatchEventsRequest};
@@ -14,9 +14,14 @@ const IN_TWO_PARTS: &str = "echo one; printf 'half a '; until [ -e go ]; do slee
 
 fn two_parts() -> Vec<u8> {
     let mut expected = b"one\nhalf a line\n".to_vec();
-    expected.extend((1..=3000).flat_map(|number| format!("{number}\n").into_bytes()));
+    expected.extend(seq(1..=3000));
     expected.extend(b"\xffend");
     expected
+}
+
+/// What `seq` prints.
+fn seq(numbers: RangeInclusive<u32>) -> Vec<u8> {
+    numbers.flat_map(|number| format!("{number}\n").into_bytes()).collect()
 }
 
 /// Lets a job that waits for it go on.
@@ -86,12 +91,10 @@ async fn exec_that_follows_outlives_a_drain_and_a_kill() {
     client.printed("\n2012\n").await;
     let _daemon = daemon.kill_and_restart().await;
     let end = client.ended().await;
-    let expected: Vec<u8> = (0..30)
-        .flat_map(|round| (round..=round + 2000).flat_map(|n| format!("{n}\n").into_bytes()))
-        .collect();
+    let expected: Vec<u8> = (0..30).flat_map(|round| seq(round..=round + 2000)).collect();
     assert!(end.stdout == expected, "{} bytes, not {}", end.stdout.len(), expected.len());
-    let errors: String = (0..30).map(|round| format!("e{round}\n")).collect();
-    assert_eq!(String::from_utf8_lossy(&end.stderr), errors);
+    let errors: Vec<u8> = (0..30).flat_map(|round| format!("e{round}\n").into_bytes()).collect();
+    assert_eq!(end.stderr, errors);
     assert_eq!(end.code, Some(5));
 }
 

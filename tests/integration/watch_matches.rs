@@ -1,4 +1,4 @@
-//! OUTPUT_MATCHED: what matched is told once, in its place, whatever happens to the service.
+//! Events of matches in output: what matched is told once, in its place, whatever happens to the service.
 
 use std::fs;
 

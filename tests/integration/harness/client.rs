@@ -95,7 +95,7 @@ impl Reading {
         let bytes = Arc::<Mutex<Vec<u8>>>::default();
         let kept = Arc::clone(&bytes);
         let thread = std::thread::spawn(move || {
-            let mut buffer = [0; 64 * 1024];
+            let mut buffer = [0; 8 * 1024];
             while let Ok(count @ 1..) = pipe.read(&mut buffer) {
                 kept.lock().expect("no panic while it was held").extend(&buffer[..count]);
             }
