@@ -6,7 +6,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use jobwarden::api::{EventType, JobEvent, WatchEventsRequest};
 use serde_json::Value;
 
-use crate::harness::{Daemon, Watching, argv, shell};
+use crate::harness::{Daemon, Watching, argv, eventually, shell};
 
 /// Output before and after a time at which the service may be away, cut in the middle of a line.
 const IN_TWO_PARTS: &str = "echo one; printf 'half a '; until [ -e go ]; do sleep 0.02; done; \
@@ -22,6 +22,14 @@ fn two_parts() -> Vec<u8> {
 /// What `seq` prints.
 fn seq(numbers: RangeInclusive<u32>) -> Vec<u8> {
     numbers.flat_map(|number| format!("{number}\n").into_bytes()).collect()
+}
+
+/// Asserts that two long outputs are the same, without showing them.
+#[track_caller]
+fn assert_same(brought: &[u8], expected: &[u8]) {
+    let sizes = (brought.len(), expected.len());
+    let differs = brought.iter().zip(expected).position(|(a, b)| a != b);
+    assert_eq!((sizes.0, differs), (sizes.1, None), "bytes, and the first that differs");
 }
 
 /// Lets a job that waits for it go on.
@@ -44,7 +52,7 @@ async fn logs_that_are_followed_go_on_after_the_service_was_killed() {
     open_gate(&daemon);
     let _daemon = daemon.restart().await;
     let end = client.ended().await;
-    assert_eq!(end.stdout, two_parts());
+    assert_same(&end.stdout, &two_parts());
     assert_eq!(String::from_utf8_lossy(&end.stderr), "error\n");
     assert_eq!(end.code, Some(0));
 }
@@ -60,8 +68,8 @@ async fn logs_in_full_flow_are_whole_after_three_kills() {
         daemon = daemon.kill_and_restart().await;
     }
     let end = client.ended().await;
-    assert_eq!(end.stdout, fs::read(daemon.folder(&id).join("stdout.log")).unwrap());
-    assert_eq!(end.stderr, fs::read(daemon.folder(&id).join("stderr.log")).unwrap());
+    assert_same(&end.stdout, &fs::read(daemon.folder(&id).join("stdout.log")).unwrap());
+    assert_same(&end.stderr, &fs::read(daemon.folder(&id).join("stderr.log")).unwrap());
     assert!(end.stdout.ends_with(b"\n2029\n") && end.stderr.ends_with(b"\ne29\n"));
     assert_eq!(end.code, Some(0));
 }
@@ -75,7 +83,7 @@ async fn exec_that_follows_ends_as_its_job_does_after_the_service_was_killed() {
     open_gate(&daemon);
     let _daemon = daemon.restart().await;
     let end = client.ended().await;
-    assert_eq!(end.stdout, two_parts());
+    assert_same(&end.stdout, &two_parts());
     assert_eq!(String::from_utf8_lossy(&end.stderr), "error\n");
     assert_eq!(end.code, Some(7));
 }
@@ -92,9 +100,9 @@ async fn exec_that_follows_outlives_a_drain_and_a_kill() {
     let _daemon = daemon.kill_and_restart().await;
     let end = client.ended().await;
     let expected: Vec<u8> = (0..30).flat_map(|round| seq(round..=round + 2000)).collect();
-    assert!(end.stdout == expected, "{} bytes, not {}", end.stdout.len(), expected.len());
+    assert_same(&end.stdout, &expected);
     let errors: Vec<u8> = (0..30).flat_map(|round| format!("e{round}\n").into_bytes()).collect();
-    assert_eq!(end.stderr, errors);
+    assert_same(&end.stderr, &errors);
     assert_eq!(end.code, Some(5));
 }
 
@@ -185,7 +193,7 @@ async fn a_watch_with_output_brings_each_byte_once_over_kills() {
     client.printed("\"snapshotEnd\":true").await;
     let id = daemon.exec(shell(FOR_A_WHILE)).await;
     for size in [30_000, 120_000] {
-        crate::harness::eventually("output in a watch", || {
+        eventually("output in a watch", || {
             (stdout_in(&lines(&client.stdout())).len() >= size).then_some(())
         })
         .await;
@@ -194,5 +202,5 @@ async fn a_watch_with_output_brings_each_byte_once_over_kills() {
     client.printed("EVENT_TYPE_ENDED").await;
     let brought = stdout_in(&lines(&client.stdout()));
     let kept = fs::read(daemon.folder(&id).join("stdout.log")).unwrap();
-    assert!(brought == kept, "{} bytes, not {}", brought.len(), kept.len());
+    assert_same(&brought, &kept);
 }

@@ -114,9 +114,9 @@ def beginning_of_a_watch(api):
     expect(ids == {job.job_id}, "another job", *messages)
 
 
-def log_bytes(messages, parts=None):
+def log_bytes(messages):
     """The bytes of both streams that LOG events bring, each checked to be at its offset."""
-    parts = parts or {"LOG_STREAM_STDOUT": b"", "LOG_STREAM_STDERR": b""}
+    parts = {"LOG_STREAM_STDOUT": b"", "LOG_STREAM_STDERR": b""}
     for message in messages:
         if message.WhichOneof("kind") != "event" or not message.event.HasField("log"):
             continue
