@@ -4,6 +4,49 @@
 //! can be done about it, and gets over a service that goes away and comes back: calls that may
 //! be repeated are repeated, a [`LogFollower`] goes on at the byte and a [`Watch`] at the event
 //! where it was. It starts no service; the command line does.
+//!
+//! Follows the output of a job, then watches from where an earlier run of this program was; the
+//! service may be killed and started again meanwhile:
+//!
+//! ```no_run
+//! use jobwarden::{
+//!     api::{
+//!         LogStream, TailLogRequest, WatchEventsRequest, log_chunk::Content,
+//!         tail_log_response::Kind, watch_events_response,
+//!     },
+//!     client::{Client, Error},
+//! };
+//!
+//! async fn follow(job_id: String, resume_token: String) -> Result<(), Error> {
+//!     let client = Client::connect("unix:/var/lib/jobwarden/jobwarden.sock".parse()?).await?;
+//!
+//!     let request = TailLogRequest { job_id, follow: true, ..TailLogRequest::default() };
+//!     let mut log = client.follow_log(request);
+//!     while let Some(message) = log.next().await? {
+//!         match message {
+//!             Kind::Chunk(chunk) if chunk.stream() == LogStream::Stdout => {
+//!                 if let Some(Content::Data(bytes)) = chunk.content {
+//!                     print!("{}", String::from_utf8_lossy(&bytes));
+//!                 }
+//!             }
+//!             Kind::Gap(gap) => eprintln!("bytes {} to {} are missing", gap.from, gap.to),
+//!             _ => {}
+//!         }
+//!     }
+//!
+//!     // Without a token a watch begins with a snapshot of all jobs.
+//!     let request = WatchEventsRequest { resume_token, ..WatchEventsRequest::default() };
+//!     let mut watch = client.watch(request);
+//!     loop {
+//!         let message = watch.next().await?;
+//!         if let Some(watch_events_response::Kind::Event(event)) = message.kind {
+//!             println!("{}: {}", event.sequence, event.r#type().as_str_name());
+//!         }
+//!         // Kept by a caller that wants to go on here after its own restart, too.
+//!         let _token = watch.resume_token();
+//!     }
+//! }
+//! ```
 
 mod backoff;
 mod endpoint;

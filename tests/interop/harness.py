@@ -52,7 +52,8 @@ def eventually(condition, what, seconds=10):
 def refused(code, reason=None):
     """Expects the call inside to fail with `code` and, in its details, `reason`.
 
-    Yields a dict that then holds each kind of detail by name, and `metadata` of the ErrorInfo.
+    Yields a dict that then holds each kind of detail by name, `metadata` of the ErrorInfo, and the
+    `trailers` of the call.
     """
     details = {}
     try:
@@ -72,6 +73,7 @@ def refused(code, reason=None):
         if reason is not None:
             expect(info.reason == reason, f"expected reason {reason}", error, info)
         details["metadata"] = dict(info.metadata)
+        details["trailers"] = dict(error.trailing_metadata())
     else:
         raise Failure(f"expected {code} {reason or ''}, but the call succeeded")
 
@@ -226,6 +228,11 @@ class Api:
 def chunks(messages):
     """The chunks among the messages of a TailLog stream."""
     return [message.chunk for message in messages if message.WhichOneof("kind") == "chunk"]
+
+
+def begin_of(watch):
+    """The token of the beginning of a watch, from the headers that come once it stands."""
+    return dict(watch.initial_metadata())["jobwarden-resume-token"]
 
 
 def rpc_stream(number):

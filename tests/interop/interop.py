@@ -17,6 +17,7 @@ import jobs
 import logs
 import platform_services
 import restarts
+import resuming
 from harness import Api, Failure, Service
 
 
@@ -31,7 +32,8 @@ def main():
                 api = Api(name, channel, service)
                 for module in (platform_services, jobs, logs, events, errors):
                     passed += run_all(module.CHECKS, api, name)
-        passed += run_all(restarts.CHECKS, service, "both")
+        for module in (restarts, resuming):
+            passed += run_all(module.CHECKS, service, "both")
     except Failure as failure:
         print(failure)
         return fail(passed, service)

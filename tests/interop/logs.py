@@ -122,6 +122,38 @@ def deletion_ends_a_stream(api):
     expect(end_reason(messages) == "DELETED", "not DELETED", *messages)
 
 
+def gap_after_a_limit(api):
+    """output beyond its limit is told as a gap and counted."""
+    job = api.run(shell="seq 1 100000; printf short >&2", output_limits={"max_bytes_per_stream": 10})
+    expect((job.stdout.size_bytes, job.stdout.dropped_bytes) == (588_895, 588_885), "counts", job)
+    expect(job.stderr.dropped_bytes == 0, "the other stream lost something", job)
+    messages = api.tail(job)
+    expect(api.output(job) == (b"1\n2\n3\n4\n5\n", b"short"), "another head", *messages)
+    gaps = [message.gap for message in messages if message.WhichOneof("kind") == "gap"]
+    at = 10
+    for gap in gaps:
+        # `from` is a word of the language.
+        expect(getattr(gap, "from") == at and rpc_stream(gap.stream) == OUT, "not next", gap)
+        expect(gap.reason == "output_limit", "another reason", gap)
+        at = gap.to
+    expect(at == 588_895 == messages[-1].end.offsets.stdout, "not to the end", *messages)
+    expect(messages[-1].end.complete, "not complete", *messages)
+    with open(job.stdout.path, "rb") as log:
+        expect(log.read() == b"1\n2\n3\n4\n5\n", "more than the limit on disk")
+
+
+def heartbeats(api):
+    """following a silent job brings heartbeats at the interval that was asked for."""
+    job = api.start("sleep", "60")
+    stream = api.TailLog(job_id=job.job_id, follow=True, heartbeat_interval=seconds(1))
+    expect(next(stream).WhichOneof("kind") == "header", "no header")
+    message = next(stream)
+    stream.cancel()
+    expect(message.WhichOneof("kind") == "heartbeat", "another message", message)
+    expect(message.heartbeat.time.seconds > 0, "without its time", message)
+    api.Delete(job_id=job.job_id, force=True)
+
+
 CHECKS = [
     exact_bytes,
     large_output,
@@ -132,4 +164,6 @@ CHECKS = [
     snapshot_of_a_running_job,
     merged_output,
     deletion_ends_a_stream,
+    gap_after_a_limit,
+    heartbeats,
 ]

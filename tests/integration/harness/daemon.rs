@@ -22,7 +22,7 @@ use super::{
     within,
 };
 
-const BINARY: &str = env!("CARGO_BIN_EXE_jobwarden");
+pub(super) const BINARY: &str = env!("CARGO_BIN_EXE_jobwarden");
 const REPLY_BYTES_MAX: usize = 64 << 20;
 
 /// How a service is started.

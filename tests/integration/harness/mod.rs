@@ -1,6 +1,7 @@
 //! What tests share: a service of their own, its calls, and looks at processes and files.
 
 mod calls;
+mod client;
 mod daemon;
 mod output;
 mod process;
