@@ -27,15 +27,17 @@ pub struct Recovered {
 pub fn recover(catalog: &Arc<Catalog>, watcher: &Watcher) -> Result<Recovered, StoreError> {
     let store = catalog.store();
     let mut recovered = Recovered::default();
+    tell_vanished(catalog);
     finish_removals(catalog)?;
     let marked: BTreeSet<JobId> = store.active_ids()?.into_iter().collect();
+    let told_active: BTreeSet<JobId> = catalog.told_active().into_iter().collect();
     for id in possibly_active(catalog, &marked)? {
         match store.job_dir(id).read() {
             Ok(job) if job.state.is_ended() => {
                 recovered.ended += 1;
                 // After a boot of the host every job comes by here; List reads those it needs.
-                if marked.contains(&id) {
-                    catalog.tell_ended(job);
+                let has_news = marked.contains(&id) || told_active.contains(&id);
+                if has_news && catalog.tell_ended(job) {
                     store.unmark_active(id);
                 }
             }
@@ -62,6 +64,17 @@ pub fn recover(catalog: &Arc<Catalog>, watcher: &Watcher) -> Result<Recovered, S
     }
     store.note_boot()?;
     Ok(recovered)
+}
+
+/// Tells of jobs that ended lately and whose folders others have removed since. Of older ones
+/// nobody knows any more that they were there.
+fn tell_vanished(catalog: &Catalog) {
+    for id in catalog.ended_lately() {
+        let is_hidden = catalog.store().is_hidden(id);
+        if !is_hidden && !catalog.store().job_dir(id).path().exists() {
+            catalog.tell_vanished(id);
+        }
+    }
 }
 
 /// Removes what an earlier service had hidden and not yet removed, and tells of it.

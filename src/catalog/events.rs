@@ -117,14 +117,20 @@ impl Events {
     }
 
     /// Tells what has not been told of a job, which is now as given and has had these matches.
-    pub(super) fn tell(&self, job: &Arc<Job>, matches: &[MatchRecord]) {
+    /// False if something of it has to wait until the journal can be written again.
+    pub(super) fn tell(&self, job: &Arc<Job>, matches: &[MatchRecord]) -> bool {
         let mut inner = self.lock();
-        if let Err(error) = inner.tell(job, matches) {
-            let matches = matches.to_vec();
-            let behind = Behind { job: Arc::clone(job), matches, is_removed: false };
-            inner.fall_behind(behind, &error);
+        let told = inner.tell(job, matches);
+        match &told {
+            Ok(()) => drop(inner.behind.remove(&job.id())),
+            Err(error) => {
+                let matches = matches.to_vec();
+                let behind = Behind { job: Arc::clone(job), matches, is_removed: false };
+                inner.fall_behind(behind, error);
+            }
         }
         self.wake(inner);
+        told.is_ok()
     }
 
     /// Tells of a change of a job that has ended.
@@ -141,9 +147,12 @@ impl Events {
     /// Tells that a job is gone.
     pub(super) fn tell_removed(&self, job: &Arc<Job>) {
         let mut inner = self.lock();
-        if let Err(error) = inner.tell_removed(job) {
-            let behind = Behind { job: Arc::clone(job), matches: Vec::new(), is_removed: true };
-            inner.fall_behind(behind, &error);
+        match inner.tell_removed(job) {
+            Ok(()) => drop(inner.behind.remove(&job.id())),
+            Err(error) => {
+                let (job, matches) = (Arc::clone(job), Vec::new());
+                inner.fall_behind(Behind { job, matches, is_removed: true }, &error);
+            }
         }
         self.wake(inner);
     }
@@ -163,8 +172,9 @@ impl Events {
             output: None,
             matched: None,
         };
-        if let Err(error) = inner.append(event, None) {
-            tracing::warn!(job = %id, %error, "a removal is not told");
+        match inner.append(event, None) {
+            Ok(()) => drop(inner.behind.remove(&id)),
+            Err(error) => tracing::warn!(job = %id, %error, "a removal is not told"),
         }
         self.wake(inner);
     }
@@ -189,9 +199,10 @@ impl Events {
     }
 
     /// Tells what could not be told before, and drops history that is due. For a moment in which
-    /// nothing else is to be done.
-    pub(super) fn tend(&self) {
+    /// nothing else is to be done. Gives the jobs of which nothing is left to tell.
+    pub(super) fn tend(&self) -> Vec<JobId> {
         let mut inner = self.lock();
+        let mut done = Vec::new();
         inner.journal.trim(Time::from(clock::now()));
         while let Some((id, behind)) = inner.behind.first_key_value() {
             let (id, behind) = (*id, behind.clone());
@@ -204,11 +215,15 @@ impl Events {
                 break;
             }
             inner.behind.remove(&id);
+            if behind.is_removed || behind.job.state.is_ended() {
+                done.push(id);
+            }
             if inner.behind.is_empty() {
                 tracing::info!("events are told again");
             }
         }
         self.wake(inner);
+        done
     }
 
     /// Makes the journal last, for the end of the service.
@@ -301,7 +316,9 @@ impl Inner {
     fn tell_removed(&mut self, job: &Arc<Job>) -> Result<(), StoreError> {
         if job.state.is_ended() && self.journal.told(job.id()).is_some() {
             // Its end could not be told before.
-            self.tell(job, &[])?;
+            let behind = self.behind.get(&job.id());
+            let matches = behind.map_or(Vec::new(), |behind| behind.matches.clone());
+            self.tell(job, &matches)?;
         }
         let (now, kind) = (Time::from(clock::now()), job.state.kind());
         self.append(event(EventKind::Deleted, now, Some(kind), job), None)
@@ -319,72 +336,23 @@ impl Inner {
         Ok(())
     }
 
-    fn fall_behind(&mut self, behind: Behind, error: &StoreError) {
+    fn fall_behind(&mut self, mut behind: Behind, error: &StoreError) {
         if self.behind.is_empty() {
             tracing::warn!(%error, "the journal cannot be written: events wait until it can");
+        }
+        if let Some(before) = self.behind.remove(&behind.job.id()) {
+            // Looks may come in the wrong order; what is removed stays so.
+            behind.is_removed |= before.is_removed;
+            if before.job.revision > behind.job.revision {
+                behind.job = before.job;
+            }
+            if before.matches.len() > behind.matches.len() {
+                behind.matches = before.matches;
+            }
         }
         self.behind.insert(behind.job.id(), behind);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::catalog::tests::{job_of, journal};
-
-    #[test]
-    fn a_reader_gets_every_event_after_its_position_or_is_sent_to_the_journal() {
-        let folder = tempfile::tempdir().unwrap();
-        let events = Events::new(journal(folder.path()));
-        let count = EVENTS_MAX as u64 + 10;
-        for millis in 0..count {
-            events.tell(&job_of(millis + 1), &[]);
-        }
-        assert_eq!(events.after(0, 5).unwrap_err(), NotKept);
-        let sequences = |position| {
-            let events = events.after(position, 3).unwrap();
-            events.iter().map(|event| event.sequence).collect::<Vec<_>>()
-        };
-        let head = *events.head().borrow();
-        assert_eq!(head, count);
-        let first = events.lock().ring.front().unwrap().sequence;
-        assert_eq!(sequences(first - 1), [first, first + 1, first + 2]);
-        assert_eq!(sequences(head - 1), [head]);
-        assert!(sequences(head).is_empty());
-        let stored = events.reader().read(0, head, 3).unwrap().unwrap();
-        assert_eq!(stored[2].sequence, 3);
-        assert_eq!(stored[2].job.as_deref(), Some(&*job_of(3)));
-    }
-
-    #[test]
-    fn a_job_is_told_once_whatever_is_seen_of_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let events = Events::new(journal(folder.path()));
-        let job = job_of(1);
-        events.tell(&job, &[]);
-        events.tell(&job, &[]);
-        let mut labelled = Job::clone(&job);
-        labelled.labels.insert("a".to_owned(), "b".to_owned());
-        labelled.revision = 2;
-        events.tell(&Arc::new(labelled), &[]);
-        events.tell(&job, &[]);
-        let kinds: Vec<_> = events.after(0, 9).unwrap().iter().map(|event| event.kind).collect();
-        assert_eq!(kinds, [EventKind::Created, EventKind::Updated]);
-    }
-
-    #[test]
-    fn output_is_told_from_where_it_was_told_last() {
-        let folder = tempfile::tempdir().unwrap();
-        let events = Events::new(journal(folder.path()));
-        let job = job_of(1);
-        events.tell_output(&job, 1, [1, 1]);
-        events.tell(&job, &[]);
-        events.tell_output(&job, 1, [3, 0]);
-        events.tell_output(&job, 1, [3, 0]);
-        events.tell_output(&job, 1, [5, 2]);
-        let spans: Vec<_> =
-            events.after(1, 9).unwrap().iter().filter_map(|event| event.output).collect();
-        let span = |from, to| OutputSpan { attempt: 1, from, to };
-        assert_eq!(spans, [span([0, 0], [3, 0]), span([3, 0], [5, 2])]);
-    }
-}
+mod tests;

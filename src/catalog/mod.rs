@@ -83,7 +83,7 @@ pub struct Catalog {
     /// Watches of folders that need none any more.
     freed: Mutex<Vec<Watch>>,
     /// Jobs that are on their way out: their end is followed by their removal.
-    deleting: Mutex<BTreeSet<JobId>>,
+    deleting: Mutex<BTreeMap<JobId, usize>>,
     retention: Option<Duration>,
     /// When ended jobs are due for deletion.
     expiring: Mutex<BTreeSet<(Time, JobId)>>,
@@ -256,6 +256,8 @@ impl Catalog {
         let Some(active) = self.active_job(id) else { return self.get(id) };
         let _looking = lock(&active.looking);
         let known = match &*active.seen.borrow() {
+            // Another look was first; what changes from here on is told by who changes it.
+            Seen::Job(job) if job.state.is_ended() => return Ok(Arc::clone(job)),
             Seen::Job(job) => Arc::clone(job),
             Seen::Deleted => return Err(StoreError::Missing(id.to_string())),
         };
@@ -277,12 +279,15 @@ impl Catalog {
         if has_ended {
             lock(&self.recent).insert(Arc::clone(&job));
         }
-        self.events.tell(&job, &matches);
+        // Shown before it is told: a snapshot that begins after the event shows what it tells.
         active.seen.send_replace(Seen::Job(Arc::clone(&job)));
+        let is_told = self.events.tell(&job, &matches);
         if has_ended {
             self.write_active().remove(&id);
             lock(&self.freed).extend(lock(&active.watch).take());
-            self.store.unmark_active(id);
+            if is_told {
+                self.store.unmark_active(id);
+            }
         }
         Ok(job)
     }

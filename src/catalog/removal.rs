@@ -9,19 +9,19 @@ use crate::{
 };
 
 impl Catalog {
-    /// Notes that a job is being removed, or that this came to nothing.
+    /// Notes that a job is being removed by one more call, or that one of them is over.
     pub fn set_deleting(&self, id: JobId, is_deleting: bool) {
         let mut deleting = lock(&self.deleting);
-        if is_deleting {
-            deleting.insert(id);
-        } else {
+        let count = deleting.entry(id).or_insert(0);
+        *count = if is_deleting { *count + 1 } else { count.saturating_sub(1) };
+        if *count == 0 {
             deleting.remove(&id);
         }
     }
 
     /// Whether a job is being removed.
     pub fn is_deleting(&self, id: JobId) -> bool {
-        lock(&self.deleting).contains(&id)
+        lock(&self.deleting).contains_key(&id)
     }
 
     /// Takes up to `count` ended jobs that are due for deletion.

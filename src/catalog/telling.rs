@@ -54,7 +54,9 @@ impl Catalog {
 
     /// Tells what could not be told before, and drops history that is due.
     pub fn tend_events(&self) {
-        self.events.tend();
+        for id in self.events.tend() {
+            self.store.unmark_active(id);
+        }
     }
 
     /// Makes what has been told last, for the end of the service.
@@ -71,18 +73,30 @@ impl Catalog {
     }
 
     /// Tells of a job that ended, or changed after its end, and was marked because the service
-    /// died before it could tell.
-    pub fn tell_ended(&self, job: Job) {
+    /// died before it could tell. False if it has to wait.
+    pub fn tell_ended(&self, job: Job) -> bool {
         if self.before.is_new_epoch {
-            return;
+            return true;
         }
         let (id, job) = (job.id(), Arc::new(job));
         if self.events.told(id).is_some() {
             let matches = self.new_matches(&job);
-            self.events.tell(&job, &matches);
+            return self.events.tell(&job, &matches);
         } else if self.before.gone.get(&id).is_none_or(|gone| gone.revision < job.revision) {
             self.events.tell_updated(&job);
         }
+        true
+    }
+
+    /// The jobs whose end was told lately and whose removal was not.
+    pub fn ended_lately(&self) -> Vec<JobId> {
+        let gone = self.before.gone.iter();
+        gone.filter(|(_, gone)| !gone.is_deleted).map(|(id, _)| *id).collect()
+    }
+
+    /// Tells that a job of which nobody knows more than its id is gone.
+    pub fn tell_vanished(&self, id: JobId) {
+        self.events.tell_vanished(id);
     }
 
     /// The matches of a job's output that have not been told. What cannot be read now is told

@@ -88,8 +88,11 @@ impl Operations {
 
     /// Removes a job and its folder; with `force` one that has not ended is killed first.
     pub fn delete(&self, id: JobId, force: bool, actor: Actor) -> Result<(), OperationError> {
+        if !force {
+            return self.delete_marked(id, force, actor);
+        }
         // Who waits for its end is told of its removal instead.
-        self.catalog.set_deleting(id, force);
+        self.catalog.set_deleting(id, true);
         let deleted = self.delete_marked(id, force, actor);
         self.catalog.set_deleting(id, false);
         deleted

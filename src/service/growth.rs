@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use super::{JobApi, follow::Follower};
+use super::{
+    JobApi,
+    follow::{Follow, Follower},
+};
 use crate::{
     job::JobId,
     operations::Operations,
@@ -44,9 +47,13 @@ impl OutputWatchers {
     }
 
     /// Whether the task has to go on; if not, the next watcher starts another.
-    fn goes_on(&self) -> bool {
+    fn goes_on(&self, follow: &Follow) -> bool {
         let mut watchers = self.lock();
         watchers.is_running = watchers.count > 0;
+        if !watchers.is_running {
+            // Under the lock: the next task must not lose what this one gives up.
+            follow.collect(false);
+        }
         watchers.is_running
     }
 }
@@ -73,7 +80,11 @@ impl JobApi {
         let is_first = {
             let mut watchers = watchers.lock();
             watchers.count += 1;
-            !std::mem::replace(&mut watchers.is_running, true)
+            let is_first = !std::mem::replace(&mut watchers.is_running, true);
+            if is_first {
+                self.0.follow.collect(true);
+            }
+            is_first
         };
         let watch = OutputWatch(watchers);
         if is_first {
@@ -104,9 +115,8 @@ impl Teller {
     async fn run(mut self) {
         let follow = Arc::clone(&self.api.0.follow);
         let mut head = self.api.catalog().event_head();
-        follow.collect(true);
         let mut grown: HashSet<JobId> = self.follow_active();
-        while self.api.0.output_watchers.goes_on() {
+        while self.api.0.output_watchers.goes_on(&follow) {
             self.api.tell_output(grown.drain().collect()).await;
             tokio::time::sleep(PAUSE).await;
             tokio::select! {
@@ -123,7 +133,6 @@ impl Teller {
             grown.extend(self.follow_new(newest));
             grown.extend(follow.take_grown());
         }
-        follow.collect(false);
     }
 
     /// Follows what is active, and tells what that is.

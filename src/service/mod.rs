@@ -219,6 +219,11 @@ impl JobApi {
         }
     }
 
+    /// Whether the service drains.
+    fn is_draining(&self) -> bool {
+        *self.0.draining.borrow()
+    }
+
     /// Returns once the service drains.
     async fn drained(&self) {
         let mut draining = self.0.draining.clone();

@@ -57,6 +57,8 @@ struct Watching {
     position: Position,
     /// The position that the caller has a token of.
     told: Position,
+    /// The token to go on with until the first message is sent, if it is not that of `told`.
+    first_token: Option<String>,
     shown: Shown,
     reader: Option<JournalReader>,
     _output: Option<OutputWatch>,
@@ -118,6 +120,8 @@ impl JobApi {
                 Err(gone) => return Err(self.expired(&gone)),
             },
         };
+        // Who is cut off before the reset comes must get it the next time.
+        let first_token = (begin == Begin::Reset).then(|| resume_token.clone());
         let (sender, receiver) = mpsc::channel(MESSAGES_WAITING_MAX);
         let watching = Watching {
             api: self.clone(),
@@ -129,12 +133,13 @@ impl JobApi {
             on_expired,
             position,
             told: position,
+            first_token: first_token.clone(),
             shown: Shown::default(),
             reader: None,
             _output: output,
             _permit: permit,
         };
-        let token = position.token(self.origin());
+        let token = first_token.unwrap_or_else(|| position.token(self.origin()));
         tokio::spawn(watching.run(begin, head));
         Ok((Box::pin(ReceiverStream::new(receiver)), token))
     }
@@ -224,6 +229,12 @@ impl Watching {
         let mut last_bookmark = Instant::now();
         let newest = *head.borrow_and_update();
         while self.position.sequence < newest {
+            if self.sender.is_closed() {
+                return Err(Stop::Gone);
+            }
+            if self.api.is_draining() {
+                return Err(self.draining());
+            }
             let events = match self.events().await? {
                 Ok(events) => events,
                 Err(_) if self.on_expired == api::OnExpired::Resnapshot => {
@@ -335,7 +346,8 @@ impl Watching {
     }
 
     fn draining(&self) -> Stop {
-        let token = self.position.token(self.api.origin());
+        let token = self.first_token.clone();
+        let token = token.unwrap_or_else(|| self.position.token(self.api.origin()));
         Refusal::Draining { resume_at: ResumeAt::Token(token) }.into()
     }
 
@@ -345,7 +357,10 @@ impl Watching {
         let before = self.told;
         self.told = self.position;
         tokio::select! {
-            sent = self.sender.send(message) => sent.map_err(|_| Stop::Gone),
+            sent = self.sender.send(message) => {
+                self.first_token = None;
+                sent.map_err(|_| Stop::Gone)
+            }
             () = self.api.drained() => {
                 // This message does not go out any more.
                 self.position = before;

@@ -94,6 +94,23 @@ async fn a_job_that_was_removed_by_hand_while_no_service_ran_is_told_as_deleted(
 }
 
 #[tokio::test]
+async fn an_ended_job_that_was_removed_by_hand_while_no_service_ran_is_told_as_deleted() {
+    let mut daemon = Daemon::start().await;
+    let id = daemon.run(argv(&["true"])).await.job_id;
+    let mut watch = open(&daemon, WatchEventsRequest::default()).await;
+    watch.snapshot().await;
+    let folder = daemon.folder(&id);
+    daemon.kill();
+    fs::remove_dir_all(folder).unwrap();
+    let daemon = daemon.restart().await.kill_and_restart().await;
+    let last = daemon.run(argv(&["true"])).await.job_id;
+    let mut watch = resume(&daemon, &watch.token).await;
+    let events = watch.up_to(EventType::Ended, &last).await;
+    assert_eq!(kinds(&events), [[EventType::Deleted].as_slice(), &LIFE].concat());
+    assert_eq!(id_of(&events[0]), id);
+}
+
+#[tokio::test]
 async fn deletions_and_labels_of_ended_jobs_come_once_across_crashes() {
     let daemon = Daemon::start().await;
     let job = daemon.run(argv(&["true"])).await;
@@ -185,7 +202,11 @@ async fn a_token_whose_history_is_gone_fails_before_any_event_or_brings_a_new_sn
     assert!(events.len() >= 12, "some history is kept: {events:?}");
 
     let on_expired = OnExpired::Resnapshot.into();
-    let mut watch = open(&daemon, WatchEventsRequest { on_expired, ..request }).await;
+    let request = WatchEventsRequest { on_expired, ..request };
+    let answer = daemon.api().watch_events(request.clone()).await.unwrap();
+    let begin = answer.metadata().get("jobwarden-resume-token").unwrap();
+    assert_eq!(begin.to_str().unwrap(), request.resume_token, "a cut one gets the reset again");
+    let mut watch = open(&daemon, request).await;
     assert!(matches!(watch.next().await, Ok(Some(Kind::Reset(reset))) if !reset.reason.is_empty()));
     ids.reverse();
     let snapshot = watch.snapshot().await;

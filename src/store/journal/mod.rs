@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 pub use event::{EventKind, Gone, JobEvent, OutputSpan, Told};
 pub use reader::{HistoryGone, JournalReader};
 
-use self::segment::{Scanned, Segment, Tail};
+use self::segment::{Found, Scanned, Segment, Tail};
 use super::{Layout, Store, StoreError, hex, layout};
 use crate::{
     job::{JobId, Time},
@@ -106,7 +106,9 @@ impl Journal {
         fs::create_dir_all(&dir).map_err(StoreError::io("create", &dir))?;
         let boot_id = clock::boot_id().map_err(StoreError::io("read", "boot_id".as_ref()))?;
         let closed = take_closed(&layout)?;
-        let mut found = find(&layout)?;
+        let Some(mut found) = find(&layout)? else {
+            return Self::begin_anew(layout, limits, boot_id);
+        };
         let Some(last) = found.pop() else { return Self::begin(layout, limits, boot_id, 1) };
         let is_whole = last.header.boot_id == boot_id
             || closed.is_some_and(|it| it.epoch == last.header.epoch && it.next == last.next);
@@ -116,10 +118,7 @@ impl Journal {
                 && before.tail == Tail::Clean
         });
         if !is_whole || !follows || last.tail == Tail::Damaged {
-            tracing::warn!("events may have been lost: a new epoch of the journal begins");
-            let first = (last.next / EPOCH_STEP + 1) * EPOCH_STEP;
-            remove_before(&layout, first)?;
-            return Self::begin(layout, limits, boot_id, first);
+            return Self::begin_anew(layout, limits, boot_id);
         }
         if last.tail == Tail::Torn {
             tracing::info!("an event that was being written when the service died is cut off");
@@ -140,6 +139,20 @@ impl Journal {
             told: last.told,
         };
         Ok(Opened { journal, gone, is_new_epoch: false })
+    }
+
+    /// Begins a new epoch, beyond everything that may have been told, and drops the old ones.
+    fn begin_anew(
+        layout: Layout,
+        limits: JournalLimits,
+        boot_id: &str,
+    ) -> Result<Opened, StoreError> {
+        tracing::warn!("events may have been lost: a new epoch of the journal begins");
+        let newest = firsts(&layout)?.pop().unwrap_or(0);
+        // No segment has as many events as lie between two epochs.
+        let first = (newest / EPOCH_STEP + 1) * EPOCH_STEP;
+        remove_before(&layout, first)?;
+        Self::begin(layout, limits, boot_id, first)
     }
 
     fn begin(
@@ -190,6 +203,12 @@ impl Journal {
     /// Takes it that this much has been told of a job, without an event.
     pub fn assume(&mut self, id: JobId, told: Told) {
         self.told.insert(id, told);
+    }
+
+    /// Lets a test have writes fail, and go well again.
+    #[cfg(test)]
+    pub(crate) fn replace_file(&mut self, file: File) -> File {
+        std::mem::replace(&mut self.file, file)
     }
 
     /// A reader of what has been and will be written.
@@ -308,26 +327,27 @@ fn firsts(layout: &Layout) -> Result<Vec<u64>, StoreError> {
     Ok(firsts)
 }
 
-/// The newest two segments that hold anything, oldest first.
-fn find(layout: &Layout) -> Result<Vec<Scanned>, StoreError> {
+/// The newest two segments that hold anything, oldest first; `None` if the newest cannot be read.
+fn find(layout: &Layout) -> Result<Option<Vec<Scanned>>, StoreError> {
     let dir = layout.journal();
     let mut found = Vec::new();
     for first in firsts(layout)?.into_iter().rev() {
         match segment::scan(&dir, first)? {
-            Some(scanned) => found.push(scanned),
+            Found::Whole(scanned) => found.push(*scanned),
             // Made, but the service died before its first line was whole.
-            None if found.is_empty() => {
+            Found::Begun if found.is_empty() => {
                 let path = segment::path(&dir, first);
                 fs::remove_if_any(&path).map_err(StoreError::io("remove", &path))?;
             }
-            None => break,
+            Found::Unreadable if found.is_empty() => return Ok(None),
+            Found::Begun | Found::Unreadable => break,
         }
         if found.len() == 2 {
             break;
         }
     }
     found.reverse();
-    Ok(found)
+    Ok(Some(found))
 }
 
 /// All segments up to the last, which was scanned; the others are taken by their files.

@@ -57,12 +57,33 @@ impl JournalReader {
                 return Ok(Err(HistoryGone { oldest }));
             };
             let read = self.take(&mut open, head, count - events.len(), &mut events)?;
-            self.open = Some(open);
             if read == 0 {
-                break;
+                return self.ends_short(&open, next, events);
             }
+            self.open = Some(open);
         }
         Ok(Ok(events))
+    }
+
+    /// What a file that ends before the event `next`, which was written, means: history has gone
+    /// on without this reader, or somebody else has cut the file.
+    fn ends_short(
+        &self,
+        open: &Open,
+        next: u64,
+        events: Vec<JobEvent>,
+    ) -> Result<Result<Vec<JobEvent>, HistoryGone>, StoreError> {
+        if !events.is_empty() {
+            return Ok(Ok(events));
+        }
+        match self.shared.lock().front().map(|oldest| oldest.first) {
+            Some(first) if next < first => Ok(Err(HistoryGone { oldest: first - 1 })),
+            Some(_) | None => {
+                let path = segment::path(&self.shared.layout.journal(), open.first);
+                let why = format!("it ends before the event {next}");
+                Err(StoreError::Corrupt { path, why })
+            }
+        }
     }
 
     /// The file that holds the event `next`, at its place; `None` if it is gone.

@@ -136,8 +136,18 @@ pub(super) fn of_file(dir: &Path, first: u64) -> Result<Segment, StoreError> {
     Ok(Segment { first, header_bytes: 0, bytes: metadata.len(), newest })
 }
 
-/// Reads the whole of a segment; `None` if its first line is not whole, so that it holds nothing.
-pub(super) fn scan(dir: &Path, first: u64) -> Result<Option<Scanned>, StoreError> {
+/// What a segment turned out to be.
+pub(super) enum Found {
+    /// It holds events, or may.
+    Whole(Box<Scanned>),
+    /// It was only begun: not even its first line is whole.
+    Begun,
+    /// It has whole lines, but the first says nothing that this program understands.
+    Unreadable,
+}
+
+/// Reads the whole of a segment.
+pub(super) fn scan(dir: &Path, first: u64) -> Result<Found, StoreError> {
     let path = path(dir, first);
     let mut bytes = Vec::new();
     let read =
@@ -151,7 +161,9 @@ pub(super) fn scan(dir: &Path, first: u64) -> Result<Option<Scanned>, StoreError
         .filter(|line| slots::is_sealed(line))
         .and_then(|line| serde_json::from_str(line).ok())
         .filter(|header: &Header| header.version == FORMAT_VERSION && header.first == first);
-    let Some(header) = header else { return Ok(None) };
+    let Some(header) = header else {
+        return Ok(if lines.at == 0 { Found::Begun } else { Found::Unreadable });
+    };
     let mut told = HashMap::new();
     for (id, text) in &header.active {
         if let (Ok(id), Some(then)) = (id.parse(), text.told()) {
@@ -174,7 +186,7 @@ pub(super) fn scan(dir: &Path, first: u64) -> Result<Option<Scanned>, StoreError
         _ if lines.any_whole() => Tail::Damaged,
         _ => Tail::Torn,
     };
-    Ok(Some(Scanned { header, segment, next, told, gone, tail }))
+    Ok(Found::Whole(Box::new(Scanned { header, segment, next, told, gone, tail })))
 }
 
 fn note(summary: &Summary, told: &mut HashMap<JobId, Told>, gone: &mut HashMap<JobId, Gone>) {

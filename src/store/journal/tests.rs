@@ -223,6 +223,45 @@ fn history_is_kept_by_events_by_bytes_and_by_age() {
 }
 
 #[test]
+fn a_reader_that_history_has_overtaken_is_told_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Arc::new(job("true"));
+    let store = Store::open(folder.path()).unwrap();
+    let limits = JournalLimits { events_max: 160, ..LIMITS };
+    let mut journal = Journal::open(&store, limits).unwrap().journal;
+    fill(&mut journal, &job, 10);
+    let mut reader = journal.reader();
+    assert_eq!(reader.read(0, journal.head(), 4).unwrap().unwrap().len(), 4);
+    fill(&mut journal, &job, 1000);
+    // What it has open it reads to the end; then it hears that what follows is gone.
+    let head = journal.head();
+    let rest = reader.read(4, head, 100).unwrap().unwrap();
+    let position = 4 + rest.len() as u64;
+    assert_eq!(position, 10);
+    let gone = reader.read(position, head, 100).unwrap();
+    assert_eq!(gone.unwrap_err(), HistoryGone { oldest: journal.oldest() });
+}
+
+#[test]
+fn a_segment_that_cannot_be_understood_ends_the_epoch() {
+    for damage in ["\"version\":2", "\"version\":x"] {
+        let folder = tempfile::tempdir().unwrap();
+        let job = Arc::new(job("true"));
+        {
+            let store = Store::open(folder.path()).unwrap();
+            let limits = JournalLimits { events_max: 160, ..LIMITS };
+            fill(&mut Journal::open(&store, limits).unwrap().journal, &job, 15);
+        }
+        let file = newest_file(folder.path());
+        let text = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(file, text.replacen("\"version\":1", damage, 1)).unwrap();
+        let store = Store::open(folder.path()).unwrap();
+        let opened = Journal::open(&store, LIMITS).unwrap();
+        assert_eq!((opened.is_new_epoch, opened.journal.head()), (true, EPOCH_STEP - 1));
+    }
+}
+
+#[test]
 fn what_was_told_of_active_jobs_outlives_the_segments_that_told_it() {
     let folder = tempfile::tempdir().unwrap();
     let (old, new) = (Arc::new(job("old")), Arc::new(job("new")));

@@ -1,0 +1,96 @@
+//! What is told, when, and once.
+
+use super::*;
+use crate::catalog::tests::{job_of, journal};
+
+#[test]
+fn a_reader_gets_every_event_after_its_position_or_is_sent_to_the_journal() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = Events::new(journal(folder.path()));
+    let count = EVENTS_MAX as u64 + 10;
+    for millis in 0..count {
+        events.tell(&job_of(millis + 1), &[]);
+    }
+    assert_eq!(events.after(0, 5).unwrap_err(), NotKept);
+    let sequences = |position| {
+        let events = events.after(position, 3).unwrap();
+        events.iter().map(|event| event.sequence).collect::<Vec<_>>()
+    };
+    let head = *events.head().borrow();
+    assert_eq!(head, count);
+    let first = events.lock().ring.front().unwrap().sequence;
+    assert_eq!(sequences(first - 1), [first, first + 1, first + 2]);
+    assert_eq!(sequences(head - 1), [head]);
+    assert!(sequences(head).is_empty());
+    let stored = events.reader().read(0, head, 3).unwrap().unwrap();
+    assert_eq!(stored[2].sequence, 3);
+    assert_eq!(stored[2].job.as_deref(), Some(&*job_of(3)));
+}
+
+#[test]
+fn a_job_is_told_once_whatever_is_seen_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = Events::new(journal(folder.path()));
+    let job = job_of(1);
+    events.tell(&job, &[]);
+    events.tell(&job, &[]);
+    let mut labelled = Job::clone(&job);
+    labelled.labels.insert("a".to_owned(), "b".to_owned());
+    labelled.revision = 2;
+    events.tell(&Arc::new(labelled), &[]);
+    events.tell(&job, &[]);
+    let kinds: Vec<_> = events.after(0, 9).unwrap().iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Created, EventKind::Updated]);
+}
+
+#[test]
+fn output_is_told_from_where_it_was_told_last() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = Events::new(journal(folder.path()));
+    let job = job_of(1);
+    events.tell_output(&job, 1, [1, 1]);
+    events.tell(&job, &[]);
+    events.tell_output(&job, 1, [3, 0]);
+    events.tell_output(&job, 1, [3, 0]);
+    events.tell_output(&job, 1, [5, 2]);
+    let spans: Vec<_> =
+        events.after(1, 9).unwrap().iter().filter_map(|event| event.output).collect();
+    let span = |from, to| OutputSpan { attempt: 1, from, to };
+    assert_eq!(spans, [span([0, 0], [3, 0]), span([3, 0], [5, 2])]);
+}
+
+#[test]
+fn what_could_not_be_told_is_told_once_there_is_room_and_only_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = Events::new(journal(folder.path()));
+    let (first, second, third) = (job_of(1), job_of(2), job_of(3));
+    let labelled = |job: &Arc<Job>| {
+        let mut labelled = Job::clone(job);
+        labelled.labels.insert("a".to_owned(), "b".to_owned());
+        labelled.revision += 1;
+        Arc::new(labelled)
+    };
+    let file = events.lock().journal.replace_file(std::fs::File::create("/dev/full").unwrap());
+    assert!(!events.tell(&first, &[]));
+    assert!(!events.tell(&labelled(&second), &[]));
+    assert!(!events.tell(&second, &[]));
+    events.tell_removed(&third);
+    assert_eq!(*events.head().borrow(), 0, "nobody is told what is not written");
+    events.lock().journal.replace_file(file);
+    // One comes with its next change, the others when nothing else is to be done.
+    assert!(events.tell(&labelled(&first), &[]));
+    events.tell_removed(&first);
+    assert_eq!(events.tend(), [third.id()]);
+    assert_eq!(events.tend(), []);
+    let told = events.after(0, 20).unwrap();
+    let told: Vec<_> = told.iter().map(|event| (event.id, event.kind)).collect();
+    let expected = [
+        (first.id(), EventKind::Created),
+        (first.id(), EventKind::Updated),
+        (first.id(), EventKind::Deleted),
+        (second.id(), EventKind::Created),
+        (second.id(), EventKind::Updated),
+        (third.id(), EventKind::Deleted),
+    ];
+    assert_eq!(told, expected);
+}
