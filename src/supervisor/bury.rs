@@ -3,7 +3,7 @@
 use std::{io, path::Path, time::Duration};
 
 use crate::{
-    job::{State, Time},
+    job::{OutputSize, State, Time},
     store::{JobDir, JobRecord},
     sys::{
         cgroup::Group,
@@ -48,9 +48,11 @@ pub fn bury(dir: JobDir, launcher: i32, why: &str) -> Result<(), SupervisorError
         }
         State::Queued | State::Claimed(_) | State::Running(_) | State::Ended { .. } => {}
     }
-    for (stream, size) in sizes(&record).into_iter().enumerate() {
-        if stream == 0 { end.stdout.size_bytes = size } else { end.stderr.size_bytes = size }
-    }
+    let [out_size, err_size] = sizes(&record);
+    // Beyond a limit that keeps the head only, nobody has counted but who died.
+    let [out_cut, err_cut] = record.dir().cut_bytes().unwrap_or([0, 0]);
+    end.stdout = OutputSize { size_bytes: out_size, dropped_bytes: out_cut };
+    end.stderr = OutputSize { size_bytes: err_size, dropped_bytes: err_cut };
     tell_end(&mut record, end)
 }
 
