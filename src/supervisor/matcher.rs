@@ -17,6 +17,8 @@ const LINE_BYTES_MAX: usize = 64 * 1024;
 const OVERLAP_BYTES: usize = 4 * 1024;
 /// How far a part is from the next.
 const STEP_BYTES: usize = LINE_BYTES_MAX - OVERLAP_BYTES;
+/// As many bytes of a long line are worth a look before they are kept.
+const SKIPPED_BYTES_MIN: usize = 4 * OVERLAP_BYTES;
 /// The most bytes of a match that are given as text.
 const TEXT_BYTES_MAX: usize = 256;
 
@@ -125,6 +127,9 @@ impl Matcher {
     /// Adds bytes without a line break to the unfinished line. Where it grows too long, its first
     /// part is searched and given up.
     fn carry(&mut self, stream: Stream, mut bytes: &[u8], all: &mut Vec<Found>) {
+        if bytes.len() >= SKIPPED_BYTES_MIN && self.skip(stream, bytes) {
+            return;
+        }
         while !bytes.is_empty() {
             let line = &mut self.lines[stream.place()];
             // One more than a part: only then is it known that the line is longer.
@@ -141,6 +146,35 @@ impl Matcher {
                 self.lines[stream.place()] = line.next_part();
             }
         }
+    }
+
+    /// Passes over more of a line that is long already, without keeping it, if no pattern matches
+    /// anything in it or across where it begins. False if it has to be looked at more closely.
+    ///
+    /// Its beginning passes for that of a line, and its end for the end of one: a match there may
+    /// be none, which the closer look finds out.
+    fn skip(&mut self, stream: Stream, bytes: &[u8]) -> bool {
+        let line = &mut self.lines[stream.place()];
+        if line.context == 0 {
+            return false;
+        }
+        let known = line.bytes.len();
+        line.bytes.extend_from_slice(&bytes[..OVERLAP_BYTES]);
+        let (border, context) = (&line.bytes, line.context);
+        let matches = |pattern: &Pattern| {
+            let regex = &pattern.compiled.regex;
+            regex.find_at(border, context).is_some() || regex.is_match(bytes)
+        };
+        if self.patterns.iter().filter(|pattern| pattern.wants(stream)).any(matches) {
+            line.bytes.truncate(known);
+            return false;
+        }
+        let kept = &bytes[bytes.len() - line.context - OVERLAP_BYTES..];
+        line.offset += (known + bytes.len() - kept.len()) as u64;
+        line.bytes.clear();
+        line.bytes.extend_from_slice(kept);
+        line.is_unsearched = true;
+        true
     }
 
     /// The streams that have an unfinished line with bytes that have not been searched.
