@@ -13,13 +13,15 @@ use std::{
 use crate::{
     job::{OutputLimitAction, OutputLimits, OutputSize, Spec, Time},
     store::{JobDir, LogWriter, Stream},
-    sys::clock,
+    sys::{clock, fs},
 };
 
 use super::{Fifos, search::Search};
 
 /// The most that is read at once: the capacity of a pipe.
 const READ_BYTES: usize = 64 * 1024;
+/// What the FIFOs of a job hold whose output is searched: it goes on writing meanwhile.
+const SEARCHED_PIPE_BYTES: i32 = 1024 * 1024;
 /// Reads in a row before other things get their turn.
 const READS_MAX: usize = 64;
 
@@ -39,6 +41,12 @@ impl Capture {
     pub(super) fn new(dir: &JobDir, fifos: Fifos, spec: &Spec) -> Self {
         let limits = spec.output_limits;
         let [out, err] = fifos.0.map(std::fs::File::from);
+        if !spec.output_matches.is_empty() {
+            for fifo in [&out, &err] {
+                // Where the kernel allows no more, the job waits a little more often.
+                let _ = fs::set_pipe_capacity(fifo, SEARCHED_PIPE_BYTES);
+            }
+        }
         Self {
             // Merged output has one pipe; nobody ever writes to the other.
             fifos: [Some(out), (!spec.merge_output).then_some(err)],

@@ -7,7 +7,7 @@ use std::{
     fs::{File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     },
     path::Path,
@@ -115,6 +115,12 @@ pub fn punch_hole(file: &File, from: u64, to: u64) -> io::Result<()> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     fallocate(file, flags, number(from), number(length)).map_err(io_error)
+}
+
+/// Lets a pipe hold up to `bytes`, so that who writes need not wait for who reads so often.
+pub fn set_pipe_capacity(pipe: impl AsFd, bytes: i32) -> io::Result<()> {
+    let capacity = nix::fcntl::FcntlArg::F_SETPIPE_SZ(bytes);
+    nix::fcntl::fcntl(pipe, capacity).map(drop).map_err(io_error)
 }
 
 /// Where the next bytes of a file are that are no hole, from `offset` on; `None` if there are
