@@ -79,6 +79,11 @@ impl Events {
         self.head.subscribe()
     }
 
+    /// The sequence of the newest event that is written, also before anybody was woken for it.
+    pub(super) fn told_head(&self) -> u64 {
+        self.lock().journal.head()
+    }
+
     /// The oldest position that can be read from.
     pub(super) fn oldest(&self) -> u64 {
         self.lock().journal.oldest()

@@ -21,6 +21,11 @@ impl Catalog {
         self.events.head()
     }
 
+    /// The sequence of the newest event that is told, also before anybody was woken for it.
+    pub fn told_head(&self) -> u64 {
+        self.events.told_head()
+    }
+
     /// The oldest position that can be read from.
     pub fn oldest_position(&self) -> u64 {
         self.events.oldest()
@@ -45,6 +50,11 @@ impl Catalog {
     ) -> Result<Result<Vec<JobEvent>, HistoryGone>, StoreError> {
         let head = *self.events.head().borrow();
         reader.read(position, head, count)
+    }
+
+    /// Whether an active job is known to have been told as of this revision.
+    pub fn is_told(&self, id: JobId, revision: u64) -> bool {
+        self.events.told(id).is_some_and(|told| told.revision >= revision)
     }
 
     /// Tells how much output an active job has written.

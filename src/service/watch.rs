@@ -283,7 +283,7 @@ impl Watching {
         }
         let is_news =
             matches!(event.kind, EventKind::Deleted | EventKind::Log | EventKind::Matched);
-        if !is_news && self.shown.covers(event.sequence, event.id, event.revision) {
+        if !is_news && self.shown.covers(event) {
             return Ok(false);
         }
         let shown = shape::event(&self.api, event);

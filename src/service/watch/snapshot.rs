@@ -5,8 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use super::{Watching, shape, token::Within};
 use crate::{
     api::{self, watch_events_response::Kind},
+    catalog::Catalog,
     job::{Job, JobId, Time},
     service::streams::Stop,
+    store::{EventKind, JobEvent},
     sys::clock,
 };
 
@@ -16,22 +18,36 @@ const PAGE: usize = 256;
 const SETTLED: Duration = Duration::from_secs(5);
 
 /// The revisions that a snapshot showed of jobs that may have changed while it was made: what
-/// events up to its end tell of them again is no news. At most one entry for each job that was
-/// active then.
+/// events tell of them again is no news. At most one entry for each job that was active then; once
+/// the events reach the snapshot's end, only those that were shown before they were told.
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     revisions: HashMap<JobId, u64>,
+    /// What was not told yet when the snapshot ended.
+    untold: HashMap<JobId, u64>,
     until: u64,
 }
 
 impl Shown {
     /// Whether the snapshot has shown a revision of a job of which an event tells.
-    pub(super) fn covers(&mut self, sequence: u64, id: JobId, revision: u64) -> bool {
-        if sequence > self.until {
+    pub(super) fn covers(&mut self, event: &JobEvent) -> bool {
+        if event.sequence > self.until {
             self.revisions = HashMap::new();
-            return false;
         }
-        self.revisions.get(&id).is_some_and(|shown| *shown >= revision)
+        let shown = self.revisions.get(&event.id).max(self.untold.get(&event.id));
+        let is_covered = shown.is_some_and(|shown| *shown >= event.revision);
+        if !is_covered || event.kind == EventKind::Ended {
+            self.untold.remove(&event.id);
+        }
+        is_covered
+    }
+
+    /// Ends the snapshot. A job is shown a moment before it is told, so what has not been told has
+    /// to be looked for before the head is read.
+    fn end(&mut self, catalog: &Catalog) {
+        let untold = self.revisions.iter().filter(|(id, shown)| !catalog.is_told(**id, **shown));
+        self.untold = untold.map(|(id, shown)| (*id, *shown)).collect();
+        self.until = catalog.told_head();
     }
 
     fn note(&mut self, job: &Job, begun: Time) {
@@ -67,7 +83,7 @@ impl Watching {
             }
             before = last;
         }
-        self.shown.until = *self.api.catalog().event_head().borrow();
+        self.shown.end(self.api.catalog());
         self.position.within = Within::Nothing;
         self.send(Kind::Bookmark(api::Bookmark { snapshot_end: true })).await
     }
