@@ -52,9 +52,14 @@ impl Catalog {
         reader.read(position, head, count)
     }
 
-    /// Whether an active job is known to have been told as of this revision.
+    /// Whether all that led a job to this revision has been told. One that is being told now may
+    /// count as not told.
     pub fn is_told(&self, id: JobId, revision: u64) -> bool {
-        self.events.told(id).is_some_and(|told| told.revision >= revision)
+        match self.events.told(id) {
+            Some(told) => told.revision >= revision,
+            // It has ended, or nothing has been told yet.
+            None => !self.is_active(id),
+        }
     }
 
     /// Tells how much output an active job has written.

@@ -278,12 +278,7 @@ impl Watching {
 
     /// Passes an event on if it is for the caller.
     async fn pass(&mut self, event: &JobEvent) -> Result<bool, Stop> {
-        if !self.is_wanted(shape::event_type(event.kind)) || !self.is_selected(event) {
-            return Ok(false);
-        }
-        let is_news =
-            matches!(event.kind, EventKind::Deleted | EventKind::Log | EventKind::Matched);
-        if !is_news && self.shown.covers(event) {
+        if !self.is_for_caller(event) || !self.is_news(event) {
             return Ok(false);
         }
         let shown = shape::event(&self.api, event);
@@ -316,6 +311,16 @@ impl Watching {
                 return Ok(true);
             }
         }
+    }
+
+    fn is_for_caller(&self, event: &JobEvent) -> bool {
+        self.is_wanted(shape::event_type(event.kind)) && self.is_selected(event)
+    }
+
+    /// Whether the snapshot has not told it already.
+    fn is_news(&mut self, event: &JobEvent) -> bool {
+        matches!(event.kind, EventKind::Deleted | EventKind::Log | EventKind::Matched)
+            || !self.shown.covers(event)
     }
 
     fn is_wanted(&self, kind: api::EventType) -> bool {

@@ -2,7 +2,12 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use super::{Watching, shape, token::Within};
+use tokio::time::Instant;
+
+use super::{
+    Watching, shape,
+    token::{Position, Within},
+};
 use crate::{
     api::{self, watch_events_response::Kind},
     catalog::Catalog,
@@ -14,6 +19,10 @@ use crate::{
 
 /// Jobs that are read together.
 const PAGE: usize = 256;
+/// How long the end of a snapshot waits for what it showed to be told, so that whoever resumes
+/// behind it does not hear of it again; and how often it looks.
+const TOLD_WAIT: Duration = Duration::from_secs(1);
+const TOLD_PAUSE: Duration = Duration::from_millis(1);
 /// Jobs that ended longer than this before the snapshot do not change while it is made.
 const SETTLED: Duration = Duration::from_secs(5);
 
@@ -50,6 +59,11 @@ impl Shown {
         self.until = catalog.told_head();
     }
 
+    /// Whether something was shown that is not told.
+    fn is_ahead(&self, catalog: &Catalog) -> bool {
+        self.revisions.iter().any(|(id, shown)| !catalog.is_told(*id, *shown))
+    }
+
     fn note(&mut self, job: &Job, begun: Time) {
         let is_settled = job.state.end().is_some_and(|end| end.time.after(SETTLED) < begun);
         if !is_settled {
@@ -83,8 +97,29 @@ impl Watching {
             }
             before = last;
         }
+        let wait_until = Instant::now() + TOLD_WAIT;
+        while self.shown.is_ahead(self.api.catalog()) && Instant::now() < wait_until {
+            tokio::time::sleep(TOLD_PAUSE).await;
+        }
         self.shown.end(self.api.catalog());
         self.position.within = Within::Nothing;
+        self.skip_shown().await?;
         self.send(Kind::Bookmark(api::Bookmark { snapshot_end: true })).await
+    }
+
+    /// Moves the position past the events that say nothing new behind the snapshot, up to the
+    /// first that does.
+    async fn skip_shown(&mut self) -> Result<(), Stop> {
+        while self.position.sequence < self.shown.until {
+            // History that is gone by now is told of when it is asked for.
+            let Ok(events) = self.events().await? else { return Ok(()) };
+            for event in events {
+                if self.is_for_caller(&event) && self.is_news(&event) {
+                    return Ok(());
+                }
+                self.position = Position::after(event.sequence);
+            }
+        }
+        Ok(())
     }
 }
