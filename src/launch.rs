@@ -61,9 +61,14 @@ impl Launch {
         self.send(Request::Launch(id))
     }
 
-    /// Asks for the end of a job whose supervisor died.
-    pub fn bury(&self, id: JobId) -> io::Result<()> {
-        self.send(Request::Bury(id))
+    /// Asks for a supervisor in the place of one that died.
+    pub fn adopt(&self, id: JobId) -> io::Result<()> {
+        self.send(Request::Adopt(id))
+    }
+
+    /// Asks to hold what a job needs to be adopted, which has a supervisor of another launcher.
+    pub fn keep(&self, id: JobId) -> io::Result<()> {
+        self.send(Request::Keep(id))
     }
 
     fn send(&self, request: Request) -> io::Result<()> {

@@ -14,8 +14,10 @@ pub const MESSAGE_BYTES_MAX: usize = 128;
 pub enum Request {
     /// Start a supervisor for a queued job.
     Launch(JobId),
-    /// End a job whose supervisor died.
-    Bury(JobId),
+    /// Have a supervisor take the place of a job's dead one.
+    Adopt(JobId),
+    /// Hold what a job needs to be adopted: it has a supervisor that another launcher started.
+    Keep(JobId),
 }
 
 /// What the launcher tells the service.
@@ -36,7 +38,8 @@ impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Launch(id) => write!(f, "launch {id}"),
-            Self::Bury(id) => write!(f, "bury {id}"),
+            Self::Adopt(id) => write!(f, "adopt {id}"),
+            Self::Keep(id) => write!(f, "keep {id}"),
         }
     }
 }
@@ -56,7 +59,8 @@ impl FromStr for Request {
     fn from_str(text: &str) -> Result<Self, NotAMessage> {
         match words(text)? {
             ("launch", id, None) => Ok(Self::Launch(id)),
-            ("bury", id, None) => Ok(Self::Bury(id)),
+            ("adopt", id, None) => Ok(Self::Adopt(id)),
+            ("keep", id, None) => Ok(Self::Keep(id)),
             _ => Err(NotAMessage),
         }
     }
@@ -91,7 +95,7 @@ mod tests {
     #[test]
     fn every_message_survives_its_line() {
         let id = JobId::MAX;
-        for request in [Request::Launch(id), Request::Bury(id)] {
+        for request in [Request::Launch(id), Request::Adopt(id), Request::Keep(id)] {
             assert_eq!(request.to_string().parse(), Ok(request));
         }
         for notice in [Notice::Refused(id, 11), Notice::Gone(id)] {

@@ -137,7 +137,12 @@ impl Watcher {
                 }
             }
             State::Running(running) if job.cancel.is_some() && running.stop.is_none() => poke(job),
-            State::Claimed(_) | State::Running(_) | State::Exited { .. } | State::Ended { .. } => {}
+            State::Claimed(_)
+            | State::Starting(_)
+            | State::ExecFailed { .. }
+            | State::Running(_)
+            | State::Exited { .. }
+            | State::Ended { .. } => {}
         }
     }
 
@@ -220,23 +225,31 @@ impl Watcher {
             }
             let Ok(job) = self.catalog.get(id) else { continue };
             if job.state.supervisor().is_some() {
-                self.bury_if_orphaned(id);
+                self.adopt_if_orphaned(id);
             }
         }
         (self.on_inbox)();
     }
 
-    /// Has a job ended whose supervisor is dead, if that is so.
-    pub fn bury_if_orphaned(&self, id: JobId) {
+    /// Has the launcher hold what a job with a supervisor needs if that dies: it is the child of an
+    /// earlier launcher.
+    pub fn keep(&self, id: JobId) {
+        if let Err(error) = self.launch.keep(id) {
+            tracing::warn!(job = %id, %error, "a running job is held by nobody but its supervisor");
+        }
+    }
+
+    /// Has a job taken up by another supervisor whose own is dead, if that is so.
+    pub fn adopt_if_orphaned(&self, id: JobId) {
         let dir = self.catalog.store().job_dir(id);
         if lock::is_held(&dir.lock_path()).unwrap_or(true) {
             return;
         }
         // It may have ended since it was last looked at.
         if self.look(id).is_ok_and(|job| job.state.supervisor().is_some())
-            && let Err(error) = self.launch.bury(id)
+            && let Err(error) = self.launch.adopt(id)
         {
-            tracing::warn!(job = %id, %error, "a job without supervisor cannot be ended yet");
+            tracing::warn!(job = %id, %error, "a job without supervisor cannot be taken up yet");
         }
     }
 }

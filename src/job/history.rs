@@ -22,6 +22,12 @@ impl State {
         match self {
             Self::Queued => Vec::new(),
             Self::Claimed(claim) => vec![Event::Claimed(claim.clone())],
+            Self::Starting(running) => starting_history(running),
+            Self::ExecFailed { running, errno } => {
+                let mut events = starting_history(running);
+                events.push(Event::ExecFailed { errno: *errno, time: running.started.time });
+                events
+            }
             Self::Running(running) => running_history(running),
             Self::Exited { running, exit, time } => {
                 let mut events = running_history(running);
@@ -46,6 +52,10 @@ impl State {
     }
 }
 
+fn starting_history(running: &Running) -> Vec<Event> {
+    vec![Event::Claimed(running.claim.clone()), Event::Starting(running.started.clone())]
+}
+
 fn running_history(running: &Running) -> Vec<Event> {
     let Running { claim, started, stop } = running;
     let mut events = vec![Event::Claimed(claim.clone()), Event::Started(started.clone())];
@@ -55,7 +65,7 @@ fn running_history(running: &Running) -> Vec<Event> {
 
 fn unknown_claim(attempt: u32, time: Time) -> Claim {
     let supervisor = ProcessIdentity { pid: 0, start_ticks: 0, boot_id: String::new() };
-    Claim { attempt, supervisor, time }
+    Claim { attempt, supervisor, time, announces: false }
 }
 
 impl Job {
@@ -145,7 +155,7 @@ mod tests {
     #[test]
     fn the_history_of_every_state_leads_back_to_it() {
         let time = Time::from_nanos(5);
-        let claim = Claim { attempt: 1, supervisor: process(), time };
+        let claim = Claim { attempt: 1, supervisor: process(), time, announces: true };
         let started = Started { process: process(), time, cgroup: None };
         let stopped = Some(StopCause::Cancel);
         let running = Running { claim: claim.clone(), started, stop: stopped };

@@ -71,7 +71,9 @@ impl State {
     /// The state as callers see it.
     pub fn kind(&self) -> StateKind {
         match self {
-            Self::Queued | Self::Claimed(_) => StateKind::Queued,
+            Self::Queued | Self::Claimed(_) | Self::Starting(_) | Self::ExecFailed { .. } => {
+                StateKind::Queued
+            }
             Self::Running(_) | Self::Exited { .. } => StateKind::Running,
             Self::Ended { end, .. } => end.state.into(),
         }

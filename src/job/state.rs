@@ -1,7 +1,10 @@
-//! The life of a job: `Queued → Claimed → Running → Exited → Ended`.
+//! The life of a job: `Queued → Claimed → Starting → Running → Exited → Ended`.
 //!
 //! Each state holds what is known in it and nothing else. `transition` is the only way from one
-//! to the next. Callers see `Queued` and `Claimed` as QUEUED, `Running` and `Exited` as RUNNING.
+//! to the next. Callers see all before `Running` as QUEUED, `Running` and `Exited` as RUNNING.
+//!
+//! `Starting` is written by the new process itself, last thing before it executes the program:
+//! without it the program has not run, with it it may have, whoever dies in between.
 
 use super::{
     Time,
@@ -28,6 +31,9 @@ pub struct Claim {
     pub supervisor: ProcessIdentity,
     /// When.
     pub time: Time,
+    /// The start is announced by `Starting`: without that the program has not run. Supervisors of
+    /// the first format version did not.
+    pub announces: bool,
 }
 
 /// The main process runs.
@@ -59,6 +65,15 @@ pub enum State {
     Queued,
     /// Is being started.
     Claimed(Claim),
+    /// Its process is about to execute the program, or has.
+    Starting(Running),
+    /// The program could not be executed.
+    ExecFailed {
+        /// What was about to run.
+        running: Running,
+        /// The error number.
+        errno: i32,
+    },
     /// Its main process runs.
     Running(Running),
     /// Its main process has ended; others may still write output.
@@ -86,8 +101,24 @@ pub enum State {
 pub enum Event {
     /// A supervisor took it.
     Claimed(Claim),
+    /// Its process is about to execute the program.
+    Starting(Started),
+    /// The program could not be executed.
+    ExecFailed {
+        /// The error number.
+        errno: i32,
+        /// When.
+        time: Time,
+    },
     /// Its main process was started.
     Started(Started),
+    /// Its supervisor died and another took its place.
+    Adopted {
+        /// The new one.
+        supervisor: ProcessIdentity,
+        /// When.
+        time: Time,
+    },
     /// We began to stop it.
     Stopping {
         /// Why.
@@ -117,63 +148,125 @@ pub struct Impossible {
 }
 
 /// The state after `event` in `state`.
-#[expect(clippy::match_same_arms, reason = "every pair is written out, state by state")]
 pub fn transition(state: &State, event: &Event) -> Result<State, Impossible> {
-    let impossible = || Impossible { state: state.name(), event: event.name() };
-    match (state, event) {
-        (State::Queued, Event::Claimed(claim)) => Ok(State::Claimed(claim.clone())),
-        (State::Queued, Event::Ended(end)) if is_end_without_start(end) => Ok(unstarted(1, end)),
-        (
-            State::Queued,
-            Event::Started(_) | Event::Stopping { .. } | Event::Exited { .. } | Event::Ended(_),
-        ) => Err(impossible()),
+    let next = match state {
+        State::Queued => from_queued(event),
+        State::Claimed(claim) => from_claimed(claim, event),
+        State::Starting(running) => from_starting(running, event),
+        State::ExecFailed { running, errno } => from_exec_failed(running, *errno, event),
+        State::Running(running) => from_running(running, event),
+        State::Exited { running, exit, time } => from_exited(running, *exit, *time, event),
+        State::Ended { .. } => None,
+    };
+    next.ok_or(Impossible { state: state.name(), event: event.name() })
+}
 
-        (State::Claimed(claim), Event::Started(started)) => Ok(State::Running(Running {
-            claim: claim.clone(),
-            started: started.clone(),
-            stop: None,
-        })),
-        (State::Claimed(claim), Event::Ended(end)) if is_end_without_start(end) => {
-            Ok(unstarted(claim.attempt, end))
+fn from_queued(event: &Event) -> Option<State> {
+    match event {
+        Event::Claimed(claim) => Some(State::Claimed(claim.clone())),
+        Event::Ended(end) => unstarted(1, end),
+        Event::Starting(_)
+        | Event::ExecFailed { .. }
+        | Event::Started(_)
+        | Event::Adopted { .. }
+        | Event::Stopping { .. }
+        | Event::Exited { .. } => None,
+    }
+}
+
+fn from_claimed(claim: &Claim, event: &Event) -> Option<State> {
+    let running =
+        |started: &Started| Running { claim: claim.clone(), started: started.clone(), stop: None };
+    match event {
+        // The one before died, and the program has not run: it is the same attempt.
+        Event::Claimed(next) if claim.announces => Some(State::Claimed(next.clone())),
+        Event::Starting(started) => Some(State::Starting(running(started))),
+        // As the first format version had it.
+        Event::Started(started) => Some(State::Running(running(started))),
+        Event::Ended(end) => unstarted(claim.attempt, end),
+        Event::Claimed(_)
+        | Event::ExecFailed { .. }
+        | Event::Adopted { .. }
+        | Event::Stopping { .. }
+        | Event::Exited { .. } => None,
+    }
+}
+
+fn from_starting(running: &Running, event: &Event) -> Option<State> {
+    match event {
+        Event::Started(started) if started.process == running.started.process => {
+            Some(State::Running(Running { started: started.clone(), ..running.clone() }))
         }
-        (
-            State::Claimed(_),
-            Event::Claimed(_) | Event::Stopping { .. } | Event::Exited { .. } | Event::Ended(_),
-        ) => Err(impossible()),
+        Event::ExecFailed { errno, .. } => {
+            Some(State::ExecFailed { running: running.clone(), errno: *errno })
+        }
+        Event::Adopted { supervisor, .. } => Some(State::Starting(running.adopted(supervisor))),
+        Event::Ended(end) => unstarted(running.claim.attempt, end),
+        Event::Claimed(_)
+        | Event::Starting(_)
+        | Event::Started(_)
+        | Event::Stopping { .. }
+        | Event::Exited { .. } => None,
+    }
+}
 
+fn from_exec_failed(running: &Running, errno: i32, event: &Event) -> Option<State> {
+    match event {
+        Event::Adopted { supervisor, .. } => {
+            Some(State::ExecFailed { running: running.adopted(supervisor), errno })
+        }
+        Event::Ended(end) if end.launch_error.is_some() => unstarted(running.claim.attempt, end),
+        Event::Claimed(_)
+        | Event::Starting(_)
+        | Event::ExecFailed { .. }
+        | Event::Started(_)
+        | Event::Stopping { .. }
+        | Event::Exited { .. }
+        | Event::Ended(_) => None,
+    }
+}
+
+fn from_running(running: &Running, event: &Event) -> Option<State> {
+    match event {
+        Event::Adopted { supervisor, .. } => Some(State::Running(running.adopted(supervisor))),
         // The first reason to stop is the one that counts.
-        (State::Running(running), Event::Stopping { cause, .. }) => {
+        Event::Stopping { cause, .. } => {
             let stop = running.stop.or(Some(*cause));
-            Ok(State::Running(Running { stop, ..running.clone() }))
+            Some(State::Running(Running { stop, ..running.clone() }))
         }
-        (State::Running(running), Event::Exited { exit, time }) => {
-            Ok(State::Exited { running: running.clone(), exit: *exit, time: *time })
+        Event::Exited { exit, time } => {
+            Some(State::Exited { running: running.clone(), exit: *exit, time: *time })
         }
-        (State::Running(running), Event::Ended(end)) if end.launch_error.is_none() => {
-            Ok(ended(running, end))
-        }
-        (State::Running(_), Event::Claimed(_) | Event::Started(_) | Event::Ended(_)) => {
-            Err(impossible())
-        }
+        Event::Ended(end) if end.launch_error.is_none() => Some(ended(running, end)),
+        Event::Claimed(_)
+        | Event::Starting(_)
+        | Event::ExecFailed { .. }
+        | Event::Started(_)
+        | Event::Ended(_) => None,
+    }
+}
 
+fn from_exited(running: &Running, exit: ExitStatus, time: Time, event: &Event) -> Option<State> {
+    match event {
+        Event::Adopted { supervisor, .. } => {
+            Some(State::Exited { running: running.adopted(supervisor), exit, time })
+        }
         // What the main process was is decided; stopping now concerns its leftovers only.
-        (State::Exited { .. }, Event::Stopping { .. }) => Ok(state.clone()),
-        (State::Exited { running, exit, .. }, Event::Ended(end)) if end.exit == Some(*exit) => {
-            Ok(ended(running, end))
-        }
-        (
-            State::Exited { .. },
-            Event::Claimed(_) | Event::Started(_) | Event::Exited { .. } | Event::Ended(_),
-        ) => Err(impossible()),
+        Event::Stopping { .. } => Some(State::Exited { running: running.clone(), exit, time }),
+        Event::Ended(end) if end.exit == Some(exit) => Some(ended(running, end)),
+        Event::Claimed(_)
+        | Event::Starting(_)
+        | Event::ExecFailed { .. }
+        | Event::Started(_)
+        | Event::Exited { .. }
+        | Event::Ended(_) => None,
+    }
+}
 
-        (
-            State::Ended { .. },
-            Event::Claimed(_)
-            | Event::Started(_)
-            | Event::Stopping { .. }
-            | Event::Exited { .. }
-            | Event::Ended(_),
-        ) => Err(impossible()),
+impl Running {
+    fn adopted(&self, supervisor: &ProcessIdentity) -> Self {
+        let claim = Claim { supervisor: supervisor.clone(), ..self.claim.clone() };
+        Self { claim, ..self.clone() }
     }
 }
 
@@ -182,8 +275,9 @@ fn ended(running: &Running, end: &End) -> State {
     State::Ended { running: Some(running.clone()), attempt, end: end.clone() }
 }
 
-fn unstarted(attempt: u32, end: &End) -> State {
-    State::Ended { running: None, attempt, end: end.clone() }
+/// The end of a job that never ran, if it can be one.
+fn unstarted(attempt: u32, end: &End) -> Option<State> {
+    is_end_without_start(end).then(|| State::Ended { running: None, attempt, end: end.clone() })
 }
 
 fn is_end_without_start(end: &End) -> bool {
@@ -211,7 +305,8 @@ impl State {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Queued => "queued",
-            Self::Claimed(_) => "being started",
+            Self::Claimed(_) | Self::Starting(_) => "being started",
+            Self::ExecFailed { .. } => "not executable",
             Self::Running(_) => "running",
             Self::Exited { .. } => "being drained",
             Self::Ended { .. } => "ended",
@@ -225,14 +320,22 @@ impl State {
 
     /// Whether the job has not been started yet and may still be.
     pub fn is_waiting(&self) -> bool {
-        matches!(self, Self::Queued | Self::Claimed(_))
+        match self {
+            Self::Queued | Self::Claimed(_) | Self::Starting(_) | Self::ExecFailed { .. } => true,
+            Self::Running(_) | Self::Exited { .. } | Self::Ended { .. } => false,
+        }
     }
 
     /// The end, if it has come.
     pub fn end(&self) -> Option<&End> {
         match self {
             Self::Ended { end, .. } => Some(end),
-            Self::Queued | Self::Claimed(_) | Self::Running(_) | Self::Exited { .. } => None,
+            Self::Queued
+            | Self::Claimed(_)
+            | Self::Starting(_)
+            | Self::ExecFailed { .. }
+            | Self::Running(_)
+            | Self::Exited { .. } => None,
         }
     }
 
@@ -241,7 +344,7 @@ impl State {
         match self {
             Self::Running(running) | Self::Exited { running, .. } => Some(running),
             Self::Ended { running, .. } => running.as_ref(),
-            Self::Queued | Self::Claimed(_) => None,
+            Self::Queued | Self::Claimed(_) | Self::Starting(_) | Self::ExecFailed { .. } => None,
         }
     }
 
@@ -249,9 +352,10 @@ impl State {
     pub fn supervisor(&self) -> Option<&ProcessIdentity> {
         match self {
             Self::Claimed(claim) => Some(&claim.supervisor),
-            Self::Running(running) | Self::Exited { running, .. } => {
-                Some(&running.claim.supervisor)
-            }
+            Self::Starting(running)
+            | Self::ExecFailed { running, .. }
+            | Self::Running(running)
+            | Self::Exited { running, .. } => Some(&running.claim.supervisor),
             Self::Queued | Self::Ended { .. } => None,
         }
     }
@@ -261,7 +365,10 @@ impl State {
         match self {
             Self::Queued => 1,
             Self::Claimed(claim) => claim.attempt,
-            Self::Running(running) | Self::Exited { running, .. } => running.claim.attempt,
+            Self::Starting(running)
+            | Self::ExecFailed { running, .. }
+            | Self::Running(running)
+            | Self::Exited { running, .. } => running.claim.attempt,
             Self::Ended { attempt, .. } => *attempt,
         }
     }
@@ -272,7 +379,10 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Claimed(_) => "claimed",
+            Self::Starting(_) => "starting",
+            Self::ExecFailed { .. } => "exec_failed",
             Self::Started(_) => "started",
+            Self::Adopted { .. } => "adopted",
             Self::Stopping { .. } => "stopping",
             Self::Exited { .. } => "exited",
             Self::Ended(_) => "ended",
@@ -281,115 +391,4 @@ impl Event {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::job::{LaunchError, OutputSize};
-
-    fn process(pid: i32) -> ProcessIdentity {
-        ProcessIdentity { pid, start_ticks: 7, boot_id: "boot".to_owned() }
-    }
-
-    fn end(state: EndState, cause: EndCause, exit: Option<ExitStatus>) -> End {
-        let launch_error = (cause == EndCause::LaunchFailed).then(|| LaunchError {
-            stage: "exec".to_owned(),
-            errno: 2,
-            errno_name: "ENOENT".to_owned(),
-        });
-        let (stdout, stderr) = (OutputSize::default(), OutputSize::default());
-        let (message, time) = (String::new(), Time::from_nanos(5));
-        End { state, cause, exit, message, launch_error, time, usage: None, stdout, stderr }
-    }
-
-    fn events() -> impl Strategy<Value = Event> {
-        let time = Time::from_nanos(3);
-        let claim = Claim { attempt: 1, supervisor: process(10), time };
-        let started = Started { process: process(11), time, cgroup: None };
-        let exit = ExitStatus::Code(3);
-        prop_oneof![
-            Just(Event::Claimed(claim)),
-            Just(Event::Started(started)),
-            Just(Event::Stopping { cause: StopCause::Cancel, time }),
-            Just(Event::Stopping { cause: StopCause::Timeout, time }),
-            Just(Event::Exited { exit, time }),
-            Just(Event::Ended(end(EndState::Failed, EndCause::Exited, Some(exit)))),
-            Just(Event::Ended(end(EndState::Cancelled, EndCause::Cancelled, None))),
-            Just(Event::Ended(end(EndState::Failed, EndCause::LaunchFailed, None))),
-            Just(Event::Ended(end(EndState::Lost, EndCause::Lost, None))),
-        ]
-    }
-
-    fn rank(state: &State) -> u8 {
-        match state {
-            State::Queued => 0,
-            State::Claimed(_) => 1,
-            State::Running(_) => 2,
-            State::Exited { .. } => 3,
-            State::Ended { .. } => 4,
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_life_only_goes_forward_and_an_end_is_final(
-            events in proptest::collection::vec(events(), 0..40),
-        ) {
-            let mut state = State::Queued;
-            for event in &events {
-                let was = state.clone();
-                match transition(&state, event) {
-                    Ok(next) => {
-                        prop_assert!(!was.is_ended());
-                        prop_assert!(rank(&next) >= rank(&was));
-                        state = next;
-                    }
-                    Err(error) => prop_assert_eq!(error.event, event.name()),
-                }
-            }
-        }
-
-        #[test]
-        fn the_first_reason_to_stop_and_the_seen_exit_stand(
-            events in proptest::collection::vec(events(), 0..40),
-        ) {
-            let mut state = State::Queued;
-            let (mut first_stop, mut first_exit) = (None, None);
-            for event in &events {
-                let Ok(next) = transition(&state, event) else { continue };
-                if let (State::Running(_), Event::Stopping { cause, .. }) = (&state, event) {
-                    first_stop = first_stop.or(Some(*cause));
-                }
-                if let Event::Exited { exit, .. } = event {
-                    first_exit = Some(*exit);
-                }
-                state = next;
-            }
-            if let Some(running) = state.running() {
-                prop_assert_eq!(running.stop, first_stop);
-            }
-            if let (Some(exit), Some(end)) = (first_exit, state.end()) {
-                prop_assert_eq!(end.exit, Some(exit));
-            }
-        }
-
-        #[test]
-        fn a_job_that_never_started_has_no_exit_status(
-            events in proptest::collection::vec(events(), 0..40),
-        ) {
-            let mut state = State::Queued;
-            for event in &events {
-                state = transition(&state, event).unwrap_or(state);
-            }
-            if let State::Ended { running: None, end, .. } = &state {
-                prop_assert_eq!(end.exit, None);
-            }
-        }
-    }
-
-    #[test]
-    fn a_queued_job_cannot_succeed() {
-        let success = end(EndState::Succeeded, EndCause::Exited, None);
-        assert!(transition(&State::Queued, &Event::Ended(success)).is_err());
-    }
-}
+mod tests;

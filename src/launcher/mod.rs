@@ -2,15 +2,21 @@
 //!
 //! The launcher is small, has one thread and never touches the network, so that a fork of it is
 //! cheap and safe. It is the subreaper above the supervisors: what one of them leaves when it is
-//! killed becomes the launcher's child, and is killed with the job's end recorded as LOST.
+//! killed becomes the launcher's child. Another supervisor takes its place, gets the FIFOs that
+//! the launcher has kept, and is told how the job's process ends.
 //! It outlives the service for as long as it has supervisors.
+
+mod adoptions;
+mod kept;
+mod orphans;
 
 use std::{
     collections::HashMap,
     io,
-    os::fd::{AsFd as _, OwnedFd, RawFd},
+    os::fd::{AsFd as _, AsRawFd, OwnedFd, RawFd},
     path::Path,
     rc::Rc,
+    time::Duration,
 };
 
 use crate::{
@@ -21,22 +27,19 @@ use crate::{
     sys::{
         self,
         cgroup::GroupParent,
-        poll,
+        clock, poll,
         process::{self, Ended},
         signal::{self, Signals},
         socket,
     },
 };
 
+use self::{adoptions::Adoptions, kept::Kept, orphans::Orphans};
+
 /// Exit status of a process whose job may be left without an end.
 const EXIT_FAILED: i32 = 70;
 /// Exit status of a process after which the service should look at the job's folder.
 const EXIT_LOOK: i32 = 3;
-/// How often a job whose supervisor died is tried to be ended.
-const BURIALS_MAX: u32 = 5;
-
-/// What people read about a job whose supervisor died.
-const LOST: &str = "Its supervisor died; how the process ended is not known.";
 
 struct Launcher {
     layout: Layout,
@@ -44,6 +47,11 @@ struct Launcher {
     signals: Option<Signals>,
     /// The processes that were forked and not yet reaped.
     forked: HashMap<i32, Forked>,
+    /// Orphans that were reaped.
+    orphans: Orphans,
+    adoptions: Adoptions,
+    /// What is held for jobs that another launcher started.
+    kept: Kept,
     host: Rc<Host>,
 }
 
@@ -54,9 +62,12 @@ fn make_groups() -> Option<GroupParent> {
 
 struct Forked {
     id: JobId,
-    burials: u32,
+    /// How many supervisors of the job have died here.
+    deaths: u32,
+    /// When it was forked, on the boot clock.
+    begun: Duration,
     /// Held open so that no byte in a FIFO is lost if the supervisor dies.
-    _keepers: Option<Fifos>,
+    keepers: Option<Fifos>,
 }
 
 /// Serves requests from the socket on standard input until it closes and no supervisor is left.
@@ -77,9 +88,12 @@ pub fn run(root: &Path, use_groups: bool, open_files: Option<u64>) -> Result<(),
         service: Some(service),
         signals: Some(signals),
         forked: HashMap::new(),
+        orphans: Orphans::default(),
+        adoptions: Adoptions::default(),
+        kept: Kept::default(),
         host: Rc::new(Host { groups: use_groups.then(make_groups).flatten(), open_files }),
     };
-    while launcher.service.is_some() || !launcher.forked.is_empty() {
+    while launcher.is_needed() {
         launcher.step()?;
     }
     if let Some(groups) = &launcher.host.groups {
@@ -89,16 +103,30 @@ pub fn run(root: &Path, use_groups: bool, open_files: Option<u64>) -> Result<(),
 }
 
 impl Launcher {
+    /// Whether there is anybody to serve or anything to look after. What is kept for other
+    /// launchers' jobs does not count: the next service's launcher keeps it as well.
+    fn is_needed(&self) -> bool {
+        self.service.is_some() || !self.forked.is_empty() || self.adoptions.are_due()
+    }
+
     fn step(&mut self) -> Result<(), SupervisorError> {
         let socket = self.service.as_ref().map(|socket| socket.as_fd());
         let signals = self.signals.as_ref().map(|signals| signals.as_fd());
+        let now = clock::since_boot();
+        let wake = [self.adoptions.next_try(), self.kept.next_look()].into_iter().flatten().min();
+        let limit = wake.map(|at| at.saturating_sub(now));
         let [has_message, has_signal] =
-            poll::readable([socket, signals], None).map_err(system("poll"))?;
+            poll::readable([socket, signals], limit).map_err(system("poll"))?;
         if has_signal {
             self.reap()?;
         }
         if has_message {
             self.take_request();
+        }
+        let now = clock::since_boot();
+        self.kept.look(now);
+        while let Some(id) = self.adoptions.take_due(now) {
+            self.adopt(id);
         }
         Ok(())
     }
@@ -113,7 +141,8 @@ impl Launcher {
                 let text = str::from_utf8(&buffer[..length]).unwrap_or_default();
                 match text.parse() {
                     Ok(Request::Launch(id)) => self.launch(id),
-                    Ok(Request::Bury(id)) => self.bury(id, 1),
+                    Ok(Request::Adopt(id)) => self.adopt_asked(id),
+                    Ok(Request::Keep(id)) => self.kept.add(id, JobDir::at(self.layout.job(id))),
                     Err(error) => eprintln!("jobwarden launcher: {error}: {text:?}"),
                 }
             }
@@ -137,7 +166,7 @@ impl Launcher {
             }
         };
         let host = Rc::clone(&self.host);
-        let kept = fifos.0.iter().map(std::os::fd::AsRawFd::as_raw_fd).collect();
+        let kept = fifos.0.iter().map(AsRawFd::as_raw_fd).collect();
         let work = move || {
             let supervised = supervisor::supervise(dir, fifos, &host)?;
             Ok(match supervised {
@@ -147,14 +176,6 @@ impl Launcher {
         };
         let forked = self.fork(kept, work);
         self.note_fork(id, forked, keepers, 0);
-    }
-
-    fn bury(&mut self, id: JobId, burials: u32) {
-        let dir = JobDir::at(self.layout.job(id));
-        let launcher = process::own_pid();
-        let forked =
-            self.fork(Vec::new(), || supervisor::bury(dir, launcher, LOST).map(|()| EXIT_LOOK));
-        self.note_fork(id, forked, None, burials);
     }
 
     /// Forks a process that does `work` and exits. The copy gives up what is the launcher's.
@@ -167,10 +188,12 @@ impl Launcher {
         let service = &mut self.service;
         let signals = &mut self.signals;
         let forked = &mut self.forked;
+        let (kept_jobs, adoptions) = (&mut self.kept, &mut self.adoptions);
         process::fork_and_run(move || {
             // The socket, and the keepers of the FIFOs of every other job: closed in one call
             // however many they are, so that a start costs the same with a thousand running.
             std::mem::forget((service.take(), signals.take(), std::mem::take(forked)));
+            std::mem::forget((std::mem::take(kept_jobs), std::mem::take(adoptions)));
             sys::fs::close_all_but(&kept);
             match work() {
                 Ok(code) => code,
@@ -189,11 +212,12 @@ impl Launcher {
         id: JobId,
         forked: io::Result<i32>,
         keepers: Option<Fifos>,
-        burials: u32,
+        deaths: u32,
     ) {
         match forked {
             Ok(pid) => {
-                self.forked.insert(pid, Forked { id, burials, _keepers: keepers });
+                let begun = clock::since_boot();
+                self.forked.insert(pid, Forked { id, deaths, begun, keepers });
             }
             Err(error) => self.refuse(id, &error),
         }
@@ -216,18 +240,37 @@ impl Launcher {
         if let Some(signals) = &self.signals {
             while signals.next().map_err(system("read signals"))?.is_some() {}
         }
-        while let Some((pid, ended)) = process::reap_any().map_err(system("reap"))? {
-            let Some(Forked { id, burials, _keepers }) = self.forked.remove(&pid) else { continue };
-            match ended {
-                // It has told the end itself, in the folder.
-                Ended::Exited(0) => {}
-                Ended::Exited(EXIT_LOOK) => self.tell(Notice::Gone(id)),
-                Ended::Exited(_) | Ended::Signaled(..) if burials < BURIALS_MAX => {
-                    self.bury(id, burials + 1);
-                }
-                Ended::Exited(_) | Ended::Signaled(..) => self.tell(Notice::Gone(id)),
+        while let Some((pid, ended, resources)) = process::peek_any().map_err(system("reap"))? {
+            if let Some(forked) = self.forked.remove(&pid) {
+                process::reap(pid).map_err(system("reap"))?;
+                self.note_end(forked, ended);
+                continue;
             }
+            // Looked at while it is a zombie: its number is its own until it is reaped, and if
+            // this process dies before, the status is still there for the next.
+            if let Some((identity, report)) = orphans::report(pid, ended, resources) {
+                self.adoptions.report(identity, &report);
+                self.orphans.note(identity, report);
+            }
+            process::reap(pid).map_err(system("reap"))?;
         }
         Ok(())
+    }
+
+    /// What follows when a forked process has ended.
+    fn note_end(&mut self, forked: Forked, ended: Ended) {
+        let id = forked.id;
+        match ended {
+            // It has told the end itself, in the folder.
+            Ended::Exited(0) => self.end_adoption(id),
+            Ended::Exited(EXIT_LOOK) => {
+                self.end_adoption(id);
+                self.tell(Notice::Gone(id));
+            }
+            Ended::Exited(_) | Ended::Signaled(..) => {
+                let lived = clock::since_boot().saturating_sub(forked.begun);
+                self.adoptions.plan(id, forked.deaths + 1, lived, forked.keepers);
+            }
+        }
     }
 }

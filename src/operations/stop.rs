@@ -56,7 +56,11 @@ impl Operations {
         match &job.state {
             State::Ended { .. } => return Ok((job, false)),
             State::Queued => return Err(OperationError::NotStarted(id)),
-            State::Claimed(_) | State::Running(_) | State::Exited { .. } => {}
+            State::Claimed(_)
+            | State::Starting(_)
+            | State::ExecFailed { .. }
+            | State::Running(_)
+            | State::Exited { .. } => {}
         }
         let nonce = clock::random_u64();
         let nonce =

@@ -103,8 +103,7 @@ pub(super) fn start_threads(parts: &Parts) -> Result<(), ServeError> {
         "launch",
         Box::new(move || {
             let on_notice = |notice| take_notice(&watcher, &queue, notice);
-            // Requests may have gone with the old launcher: what was to start is still queued.
-            let on_restart = || requeue_unstarted(&watcher, &queue);
+            let on_restart = || take_over_from_launcher(&watcher, &queue);
             launch.run(on_notice, on_restart);
         }),
     )?;
@@ -148,12 +147,14 @@ fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
     }
 }
 
-fn requeue_unstarted(watcher: &Watcher, queue: &Queue) {
+/// Requests may have gone with the old launcher: what was to start is still queued. What runs has
+/// nobody left to take it up but the new one.
+fn take_over_from_launcher(watcher: &Watcher, queue: &Queue) {
     for id in queue.running_ids() {
-        if let Ok(job) = watcher.look(id)
-            && job.state == State::Queued
-        {
-            queue.requeue(&job);
+        match watcher.look(id) {
+            Ok(job) if job.state == State::Queued => queue.requeue(&job),
+            Ok(_) => watcher.keep(id),
+            Err(_) => {}
         }
     }
 }

@@ -6,14 +6,18 @@
 use std::{fs::File, path::Path, sync::Arc};
 
 use crate::{
-    job::{Accepted, Durability, Event, KillRecord, State, transition},
+    job::{Accepted, Durability, Event, KillRecord, Started, State, transition},
     sys::{fs, lock::Lock},
 };
 
-use super::{JobDir, StoreError, layout, record, requests_record as asked, slots};
+use super::{Announcement, JobDir, StoreError, layout, record, requests_record as asked, slots};
 
-/// Room for every event of a job, set aside before it starts: an end fits on a full disk.
-pub(super) const STATE_BYTES: u64 = 8 * slots::SLOT_BYTES as u64;
+/// Events of a job for which room is set aside before it starts: an end fits on a full disk.
+const STATE_SLOTS: usize = 8;
+/// The room that they take.
+pub(super) const STATE_BYTES: u64 = (STATE_SLOTS * slots::SLOT_BYTES) as u64;
+/// The events that may follow once a job runs: that it is being stopped, its exit, its end.
+const EVENTS_TO_COME: usize = 3;
 
 /// The folder of a job together with its lock.
 #[derive(Debug)]
@@ -92,10 +96,65 @@ impl JobRecord {
         Ok(())
     }
 
+    /// Writes an event that the job can do without, if that leaves room for those that it cannot:
+    /// false if not.
+    pub fn append_if_room(&mut self, event: &Event) -> bool {
+        let (room, last) = (self.events + 1 + EVENTS_TO_COME, STATE_SLOTS);
+        if room > last {
+            let path = self.dir.file(layout::STATE);
+            let reserve = |file: File| fs::reserve(&file, (room * slots::SLOT_BYTES) as u64);
+            let is_room =
+                room <= slots::SLOTS_MAX && fs::open_to_write(&path).and_then(reserve).is_ok();
+            if !is_room {
+                return false;
+            }
+        }
+        self.append(event).is_ok()
+    }
+
+    /// What the process that is about to be made writes itself. `started` says all of it but the
+    /// process. The file stays with it until `announced`.
+    pub fn announcement(&mut self, started: &Started) -> Result<Announcement, StoreError> {
+        let path = self.dir.file(layout::STATE);
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => open_state(&path)?,
+        };
+        let why = || "the line about the start does not fit".to_owned();
+        Announcement::new(file, self.events, started)
+            .ok_or_else(|| StoreError::Corrupt { path, why: why() })
+    }
+
+    /// Takes in what a process has written about itself: `starting` if it runs the program, else
+    /// what the folder says.
+    pub fn announced(
+        &mut self,
+        announcement: Announcement,
+        starting: Option<Started>,
+    ) -> Result<(), StoreError> {
+        self.file = Some(announcement.into_file());
+        if let Some(started) = starting {
+            let path = self.dir.file(layout::STATE);
+            self.state = transition(&self.state, &Event::Starting(started))
+                .map_err(|error| StoreError::Corrupt { path, why: error.to_string() })?;
+            self.events += 1;
+        } else {
+            let events = self.dir.events()?;
+            self.state = self.dir.fold(&events)?;
+            self.events = events.len();
+        }
+        Ok(())
+    }
+
     fn needs_sync(&self, event: &Event) -> bool {
         let is_promise = match event {
             Event::Claimed(_) | Event::Ended(_) => true,
-            Event::Started(_) | Event::Stopping { .. } | Event::Exited { .. } => false,
+            Event::Starting(_)
+            | Event::ExecFailed { .. }
+            | Event::Started(_)
+            | Event::Adopted { .. }
+            | Event::Stopping { .. }
+            | Event::Exited { .. } => false,
         };
         is_promise && self.accepted.durability == Durability::Power
     }

@@ -125,6 +125,24 @@ impl KeptTail {
         Self { limit, path: dir.cut_path(), file: None, cuts, index_block: 0 }
     }
 
+    /// Goes on where a writer stopped that died: what was published is taken out now.
+    pub(super) fn resume(
+        &mut self,
+        dir: &JobDir,
+        logs: [Option<&File>; 2],
+    ) -> Result<(), StoreError> {
+        let mut cuts = Cuts::new(dir);
+        for stream in Stream::BOTH {
+            let Some(cut) = cuts.load(stream)? else { continue };
+            self.cuts[stream.place()] = cut;
+            if let Some(log) = logs[stream.place()] {
+                let size = log.metadata().map_or(0, |metadata| metadata.len());
+                let _ = fs::punch_hole(log, cut.head_end, cut.tail_start.min(size));
+            }
+        }
+        Ok(())
+    }
+
     /// The hole in a stream; an empty one if nothing has been taken out.
     pub(super) fn cut(&self, stream: Stream) -> Cut {
         self.cuts[stream.place()]

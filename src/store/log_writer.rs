@@ -15,6 +15,7 @@ use super::{
     JobDir, StoreError,
     index::{IndexRecord, Loss, Stream},
     kept_tail::{Cut, KeptTail},
+    log_resume::Standing,
 };
 
 /// Length of one record of dropped bytes.
@@ -81,6 +82,86 @@ impl LogWriter {
     #[must_use]
     pub fn with_kept_tail(self, dir: &JobDir, limit: u64) -> Self {
         Self { tail: Some(KeptTail::new(dir, limit)), ..self }
+    }
+
+    /// Goes on where a writer stopped that died, with the limits that it had. Tells where the last
+    /// run of each stream begins that it may not have done with.
+    pub fn resume(&mut self, dir: &JobDir) -> Result<[u64; 2], StoreError> {
+        let standing = Standing::read(dir)?;
+        for (log, (file, size)) in
+            self.streams.iter_mut().zip(standing.logs.into_iter().zip(standing.sizes))
+        {
+            (log.file, log.size) = (file, size);
+        }
+        (self.index.file, self.index.offset) = (standing.index, standing.index_bytes);
+        if let Some(tail) = &mut self.tail {
+            tail.resume(dir, [0, 1].map(|place| self.streams[place].file.as_ref()))?;
+            for stream in Stream::BOTH {
+                let cut = tail.cut(stream);
+                self.streams[stream.place()].size.dropped_bytes = cut.tail_start - cut.head_end;
+            }
+        }
+        for record in standing.untold {
+            self.record(record);
+        }
+        Ok(standing.last_runs)
+    }
+
+    /// Moves up to `length` bytes of a stream from its pipe into the log, which arrived at `time`.
+    /// Whoever is killed meanwhile, each byte is in one of the two.
+    ///
+    /// `None` if that cannot be done: beyond a limit, or where the disk does not take them. Then
+    /// the caller reads them and appends them. An empty pipe is an error (`WouldBlock`), one that
+    /// nobody can write to any more brings zero bytes.
+    pub fn splice(
+        &mut self,
+        stream: Stream,
+        pipe: &File,
+        length: usize,
+        time: Time,
+    ) -> io::Result<Option<usize>> {
+        let place = stream.place();
+        let offset = self.streams[place].size.size_bytes;
+        let room = usize::try_from(self.limit.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let mut length = length.min(room);
+        if self.tail.is_some() {
+            // Room is made before, so it must be known for how many.
+            length = length.min(fs::available(pipe)?);
+            let is_made = self.make_room(stream, offset, length as u64).is_ok();
+            let is_whole = self.tail.as_ref().is_some_and(|tail| {
+                let cut = tail.cut(stream);
+                offset >= cut.tail_start || cut.head_end >= cut.tail_start
+            });
+            if !is_made || !is_whole {
+                return Ok(None);
+            }
+        }
+        if length == 0 {
+            return Ok(None);
+        }
+        let log = &mut self.streams[place];
+        if log.file.is_none() && fs::available(pipe)? == 0 {
+            // A log is made at the first byte.
+            return Ok(None);
+        }
+        let Ok(file) = opened(&mut log.file, &log.path) else { return Ok(None) };
+        let moved = match fs::splice(pipe, file, offset, length) {
+            Ok(0) => return Ok(Some(0)),
+            Ok(moved) => moved,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        log.size.size_bytes += moved as u64;
+        let other = self.streams[1 - place].size.size_bytes;
+        let length = u32::try_from(moved).unwrap_or(u32::MAX);
+        self.record(IndexRecord { time, stream, offset, length, other, loss: None });
+        Ok(Some(moved))
+    }
+
+    /// What a stream brought between two offsets, from its log.
+    pub fn read_back(&self, stream: Stream, offset: u64, buffer: &mut [u8]) -> usize {
+        let file = self.streams[stream.place()].file.as_ref();
+        file.and_then(|file| fs::read_at(file, buffer, offset).ok()).unwrap_or(0)
     }
 
     /// Whether a stream has brought more than is kept of it.
@@ -265,65 +346,4 @@ fn opened<'a>(file: &'a mut Option<File>, path: &std::path::Path) -> io::Result<
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::index::IndexFile;
-
-    #[test]
-    fn output_without_room_is_counted_and_told_and_later_output_is_kept() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = JobDir::at(folder.path().to_owned());
-        let mut log = LogWriter::new(&dir);
-        log.append(Stream::Stdout, b"kept", Time::from_nanos(1));
-        // A full device in the place of the log file stands for a full disk.
-        let full = File::options().write(true).open("/dev/full").unwrap();
-        let log_file = log.streams[0].file.replace(full);
-        log.append(Stream::Stdout, b"lo", Time::from_nanos(2));
-        log.append(Stream::Stdout, b"st", Time::from_nanos(3));
-        log.streams[0].file = log_file;
-        log.append(Stream::Stdout, b"again", Time::from_nanos(4));
-        log.finish();
-
-        assert_eq!(log.size(Stream::Stdout), OutputSize { size_bytes: 13, dropped_bytes: 4 });
-        assert!(log.fault().unwrap().is_disk_full());
-        assert_eq!(std::fs::read(dir.stdout_path()).unwrap(), b"kept\0\0\0\0again");
-        let index = IndexFile::new(File::open(dir.index_path()).unwrap());
-        let told: Vec<_> = index
-            .read(0, 10)
-            .unwrap()
-            .0
-            .iter()
-            .map(|record| (record.offset, record.end(), record.loss))
-            .collect();
-        assert_eq!(told, [(0, 4, None), (4, 8, Some(Loss::DiskFull)), (8, 13, None)]);
-    }
-
-    #[test]
-    fn a_limit_keeps_the_head_of_each_stream_and_tells_of_the_rest_once_a_second() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = JobDir::at(folder.path().to_owned());
-        let mut log = LogWriter::new(&dir).with_limit(10);
-        for number in 0..300 {
-            log.append(Stream::Stdout, b"1234567", Time::from_millis(1_000 + number * 10));
-        }
-        log.append(Stream::Stderr, b"0123456789", Time::from_millis(4_000));
-        log.finish();
-
-        let out = OutputSize { size_bytes: 2_100, dropped_bytes: 2_090 };
-        assert_eq!(log.size(Stream::Stdout), out);
-        assert_eq!(log.size(Stream::Stderr), OutputSize { size_bytes: 10, dropped_bytes: 0 });
-        let beyond = Stream::BOTH.map(|stream| log.is_beyond_limit(stream));
-        assert_eq!((beyond, log.fault().is_none()), ([true, false], true));
-        assert_eq!(std::fs::read(dir.stdout_path()).unwrap(), b"1234567123");
-        assert_eq!(std::fs::read(dir.stderr_path()).unwrap(), b"0123456789");
-        let index = IndexFile::new(File::open(dir.index_path()).unwrap());
-        let (records, _) = index.read(0, 100).unwrap();
-        let lost: Vec<_> = records.iter().filter(|record| record.loss.is_some()).collect();
-        assert_eq!(lost.len(), 4, "the first at once, one a second, one at the end");
-        assert!(lost.iter().all(|record| record.loss == Some(Loss::OutputLimit)));
-        assert_eq!((lost[0].offset, lost[3].end()), (10, 2_100));
-        assert!(lost.windows(2).all(|pair| pair[0].end() == pair[1].offset));
-        let sizes: Vec<_> = records.iter().map(IndexRecord::sizes).collect();
-        assert!(sizes.windows(2).all(|pair| (0..2).all(|at| pair[0][at] <= pair[1][at])));
-    }
-}
+mod tests;

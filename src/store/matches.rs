@@ -95,6 +95,16 @@ impl MatchWriter {
         Self { path: dir.matches_path(), written: (0, 0), dropped: 0, fault: None }
     }
 
+    /// Goes on where a writer stopped that died; the matches that it recorded. A torn last line is
+    /// written over.
+    pub fn resume(&mut self, dir: &JobDir) -> Result<Vec<MatchRecord>, StoreError> {
+        let records = dir.matches(0, usize::try_from(MATCHES_MAX).unwrap_or(usize::MAX))?;
+        let whole: Vec<_> =
+            records.iter().filter_map(|record| line(record, record.number)).collect();
+        self.written = (whole.len() as u64, whole.iter().map(|line| line.len() as u64).sum());
+        Ok(records)
+    }
+
     /// Appends these matches and gives them their numbers. The file is closed after them, which
     /// is what a watch of the folder notices.
     ///

@@ -3,6 +3,7 @@
 //! docs/STORAGE.md describes every file byte by byte and names its one writer. Nothing here
 //! keeps what it has read: an index in memory is the business of `catalog`.
 
+mod announcement;
 mod error;
 mod inbox;
 mod index;
@@ -12,6 +13,7 @@ mod journal;
 mod kept_tail;
 mod layout;
 mod log_reader;
+mod log_resume;
 mod log_writer;
 mod match_record;
 mod matches;
@@ -29,6 +31,7 @@ use std::{fs::File, io, path::Path};
 
 use serde::{Deserialize, Serialize};
 
+pub use announcement::Announcement;
 pub use error::StoreError;
 pub use inbox::Dropped;
 pub use index::{Loss, Stream};
@@ -50,7 +53,9 @@ use crate::{
     sys::{clock, dir, fs, lock::Lock},
 };
 
-const FORMAT: &str = "jobwarden 1\n";
+const FORMAT: &str = "jobwarden 2\n";
+/// Formats that this program goes on with: it reads all that stands in such a store.
+const OLDER_FORMATS: [&str; 1] = ["jobwarden 1\n"];
 const FILE_BYTES_MAX: usize = 4 * 1024;
 
 /// A store that this process serves alone.
@@ -260,6 +265,11 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
         fs::read_small_if_any(&path, FILE_BYTES_MAX).map_err(StoreError::io("read", &path))?;
     match found {
         Some(bytes) if bytes == FORMAT.as_bytes() => Ok(()),
+        // From here on it may hold what the older program cannot read.
+        Some(bytes) if OLDER_FORMATS.iter().any(|older| bytes == older.as_bytes()) => {
+            fs::replace(root, layout::VERSION, FORMAT.as_bytes(), true)
+                .map_err(StoreError::io("write", &path))
+        }
         Some(bytes) => {
             let found = String::from_utf8_lossy(&bytes).trim().to_owned();
             Err(StoreError::Version { path, found, expected: FORMAT.trim() })

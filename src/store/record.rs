@@ -42,10 +42,13 @@ pub(super) fn event_slot(sequence: usize, event: &Event) -> [u8; slots::SLOT_BYT
                 let length = end.message.floor_char_boundary(end.message.len() * 3 / 4);
                 end.message.truncate(length.min(end.message.len() - 1));
             }
-            Event::Started(started) => started.cgroup = None,
-            Event::Ended(_) | Event::Claimed(_) | Event::Stopping { .. } | Event::Exited { .. } => {
-                return [b' '; slots::SLOT_BYTES];
-            }
+            Event::Starting(started) | Event::Started(started) => started.cgroup = None,
+            Event::Ended(_)
+            | Event::Claimed(_)
+            | Event::ExecFailed { .. }
+            | Event::Adopted { .. }
+            | Event::Stopping { .. }
+            | Event::Exited { .. } => return [b' '; slots::SLOT_BYTES],
         }
     }
 }
@@ -57,12 +60,22 @@ pub(super) fn event_members(sequence: usize, event: &Event) -> Map<String, Value
     members.insert("kind".to_owned(), json!(event.name()));
     let mut put = |name: &str, value: Value| members.insert(name.to_owned(), value);
     match event {
-        Event::Claimed(Claim { attempt, supervisor, time }) => {
+        Event::Claimed(Claim { attempt, supervisor, time, announces }) => {
             put("time", json!(time.to_string()));
             put("attempt", json!(attempt));
             put("supervisor", process_value(supervisor));
+            put("announces", json!(announces));
         }
-        Event::Started(Started { process, time, cgroup }) => {
+        Event::ExecFailed { errno, time } => {
+            put("time", json!(time.to_string()));
+            put("errno", json!(errno));
+        }
+        Event::Adopted { supervisor, time } => {
+            put("time", json!(time.to_string()));
+            put("supervisor", process_value(supervisor));
+        }
+        Event::Starting(Started { process, time, cgroup })
+        | Event::Started(Started { process, time, cgroup }) => {
             put("time", json!(time.to_string()));
             put("process", process_value(process));
             if let Some(cgroup) = cgroup {
@@ -119,17 +132,24 @@ pub(super) fn event(members: &Map<String, Value>) -> Result<Event, RecordError> 
             attempt: record.number("attempt")?,
             supervisor: process(record.object("supervisor")?)?,
             time,
+            announces: record.0.get("announces").and_then(Value::as_bool).unwrap_or(false),
         })),
-        "started" => Ok(Event::Started(Started {
-            process: process(record.object("process")?)?,
-            time,
-            cgroup: record.text_if_any("cgroup").map(str::to_owned),
-        })),
+        "starting" => started(record, time).map(Event::Starting),
+        "exec_failed" => Ok(Event::ExecFailed { errno: record.number("errno")?, time }),
+        "started" => started(record, time).map(Event::Started),
+        "adopted" => {
+            Ok(Event::Adopted { supervisor: process(record.object("supervisor")?)?, time })
+        }
         "stopping" => Ok(Event::Stopping { cause: stop_cause(record.text("cause")?)?, time }),
         "exited" => Ok(Event::Exited { exit: exit(record.object("exit")?)?, time }),
         "ended" => end(record, time).map(Event::Ended),
         other => Err(wrong("kind", format!("{other:?} is not known"))),
     }
+}
+
+fn started(record: Record<'_>, time: Time) -> Result<Started, RecordError> {
+    let process = process(record.object("process")?)?;
+    Ok(Started { process, time, cgroup: record.text_if_any("cgroup").map(str::to_owned) })
 }
 
 fn end(record: Record<'_>, time: Time) -> Result<End, RecordError> {
@@ -332,8 +352,16 @@ mod tests {
         let cgroup = Some("/jobwarden/0".to_owned());
         let usage = Some(Usage { max_rss_bytes: 7, ..Usage::default() });
         vec![
-            Event::Claimed(Claim { attempt: u32::MAX, supervisor: process(), time }),
+            Event::Claimed(Claim {
+                attempt: u32::MAX,
+                supervisor: process(),
+                time,
+                announces: true,
+            }),
+            Event::Starting(Started { process: process(), time, cgroup: cgroup.clone() }),
+            Event::ExecFailed { errno: 133, time },
             Event::Started(Started { process: process(), time, cgroup }),
+            Event::Adopted { supervisor: process(), time },
             Event::Stopping { cause: StopCause::IdleTimeout, time },
             Event::Exited { exit: ExitStatus::Code(255), time },
             Event::Ended(end("it could not be started")),

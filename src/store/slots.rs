@@ -13,7 +13,10 @@ use crate::sys::fs;
 /// Bytes of a slot.
 pub(super) const SLOT_BYTES: usize = 512;
 /// Slots that are read of one file.
-const SLOTS_MAX: usize = 64;
+pub(super) const SLOTS_MAX: usize = 64;
+
+/// What stands between what is checked and its checksum.
+pub(super) const CRC_MEMBER: &str = ",\"crc\":\"";
 
 /// A slot that holds nothing yet.
 pub(super) const BLANK: [u8; SLOT_BYTES] = {
@@ -56,7 +59,7 @@ pub(super) fn seal_text(object: &mut String) {
     object.pop();
     let crc = crc32fast::hash(object.as_bytes());
     // Writing to a string cannot fail.
-    let _ = write!(object, ",\"crc\":\"{crc:08x}\"}}");
+    let _ = write!(object, "{CRC_MEMBER}{crc:08x}\"}}");
 }
 
 /// The members without their checksum; `None` if it is not theirs.
@@ -71,7 +74,7 @@ pub(super) fn unseal(text: &str) -> Option<Map<String, Value>> {
 
 /// Whether the text of an object ends with the right checksum.
 pub(super) fn is_sealed(object: &str) -> bool {
-    let Some((members, tail)) = object.rsplit_once(",\"crc\":\"") else { return false };
+    let Some((members, tail)) = object.rsplit_once(CRC_MEMBER) else { return false };
     tail == format!("{:08x}\"}}", crc32fast::hash(members.as_bytes()))
 }
 

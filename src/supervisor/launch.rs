@@ -3,8 +3,8 @@
 use std::{ffi::CString, fs::File, io, os::fd::AsFd as _};
 
 use crate::{
-    job::{Command, End, Event, LaunchError, Started, Time},
-    store::JobRecord,
+    job::{Command, End, Event, LaunchError, ProcessIdentity, Started, Time},
+    store::{Announcement, JobRecord},
     sys::{
         self,
         cgroup::Group,
@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     Fifos, Host, SupervisorError, capture::Capture, environment, environment::Environment,
-    identity_of, tell,
+    family::Family, main_process::MainProcess, system, tell,
 };
 
 /// What came of a launch.
@@ -28,7 +28,8 @@ pub(super) enum Launched {
 
 /// A process that runs, and where its output comes from.
 pub(super) struct Live {
-    pub(super) child: Child,
+    pub(super) main: MainProcess,
+    pub(super) family: Family,
     pub(super) capture: Capture,
     pub(super) group: Option<Group>,
 }
@@ -49,35 +50,57 @@ pub(super) fn launch(
     // Without one the tree is found by walking it: a host may refuse at any time.
     let groups = host.groups.as_ref();
     let group = groups.and_then(|groups| groups.group(&record.accepted().id.to_string()).ok());
-    let started = start(record, group.as_ref(), host.open_files);
-    // Whatever came of it, no later step needs the values.
-    if !record.accepted().spec.secret_keys.is_empty() {
-        let _ = record.dir().remove_secrets();
-    }
-    let child = match started {
+    let boot_id = clock::boot_id().map_err(system("read the boot id"))?.to_owned();
+    let mut started = Started {
+        process: ProcessIdentity { pid: 0, start_ticks: 0, boot_id },
+        time: Time::from(clock::now()),
+        cgroup: group.as_ref().map(|group| group.path().to_string_lossy().into_owned()),
+    };
+    let announcement = record.announcement(&started)?;
+    let child = start(record, group.as_ref(), host.open_files, &announcement);
+    let child = match child {
         Ok(child) => child,
         Err(Failure { stage, what, source }) => {
+            record.announced(announcement, None)?;
             let _ = group.map(|group| group.remove());
-            let errno = sys::errno(&source);
-            let errno_name = sys::errno_name(errno);
-            let message = format!("could not be started: {what}: {source}");
-            let error = LaunchError { stage: stage.to_owned(), errno, errno_name };
-            let end = tell::not_launched(error, &message, Time::from(clock::now()));
-            return Ok(Launched::Failed(Box::new(end)));
+            return Ok(Launched::Failed(Box::new(failed(stage, &what, &source))));
         }
     };
-    let time = Time::from(clock::now());
-    let process = identity_of(child.pid)?;
-    let cgroup = group.as_ref().map(|group| group.path().to_string_lossy().into_owned());
-    record.append(&Event::Started(Started { process, time, cgroup }))?;
+    started.process.pid = child.pid;
+    started.process.start_ticks = child.start_ticks;
+    record.announced(announcement, Some(started.clone()))?;
+    record.append(&Event::Started(started))?;
+    if !record.accepted().spec.secret_keys.is_empty() {
+        // It runs: no later step needs the values.
+        let _ = record.dir().remove_secrets();
+    }
     let capture = Capture::new(record.dir(), fifos, &record.accepted().spec);
-    Ok(Launched::Running(Box::new(Live { child, capture, group })))
+    let (main, family) = (MainProcess::Own(child), Family::Own);
+    Ok(Launched::Running(Box::new(Live { main, family, capture, group })))
+}
+
+/// The end of a job of which a step of the start failed.
+fn failed(stage: &str, what: &str, source: &io::Error) -> End {
+    let errno = sys::errno(source);
+    let errno_name = sys::errno_name(errno);
+    let message = format!("could not be started: {what}: {source}");
+    let error = LaunchError { stage: stage.to_owned(), errno, errno_name };
+    tell::not_launched(error, &message, Time::from(clock::now()))
+}
+
+/// The end of a job whose program could not be executed, as its process wrote before its
+/// supervisor died.
+pub(super) fn exec_failed(record: &JobRecord, errno: i32) -> End {
+    let accepted = record.accepted();
+    let what = what_failed("exec", &accepted.spec.command, &accepted.working_dir);
+    failed("exec", &what, &io::Error::from_raw_os_error(errno))
 }
 
 fn start(
     record: &JobRecord,
     group: Option<&Group>,
     open_files: Option<u64>,
+    announcement: &Announcement,
 ) -> Result<Child, Failure> {
     let accepted = record.accepted();
     let dir = record.dir();
@@ -121,6 +144,7 @@ fn start(
         stderr: stderr.as_ref().unwrap_or(&stdout).as_fd(),
         open_files,
         cgroup_procs: group_processes.as_ref().map(|file| file.as_fd()),
+        announce: Some(announcement),
     };
     spawn(&program).map_err(|SpawnError { stage, source }| Failure {
         stage,

@@ -90,6 +90,22 @@ impl Matcher {
         Self { patterns, lines: [Line::default(), Line::default()], left: MATCHES_MAX }
     }
 
+    /// Takes it that a match of the pattern at this place of the spec was told before, which ends
+    /// at `end_offset` of a stream.
+    pub(super) fn skip_recorded(&mut self, pattern: usize, stream: Stream, end_offset: u64) {
+        self.left = self.left.saturating_sub(1);
+        self.patterns.retain(|known| !(known.place == pattern && known.is_once));
+        for known in self.patterns.iter_mut().filter(|known| known.place == pattern) {
+            let from = &mut known.from[stream.place()];
+            *from = end_offset.max(*from);
+        }
+    }
+
+    /// The next bytes of a stream begin at this offset, at the start of a line.
+    pub(super) fn start_at(&mut self, stream: Stream, offset: u64) {
+        self.lines[stream.place()] = Line { offset, ..Line::default() };
+    }
+
     /// Takes the next bytes of a stream; what they let be found, in order.
     pub(super) fn feed(&mut self, stream: Stream, bytes: &[u8]) -> Vec<Found> {
         let mut all = Vec::new();

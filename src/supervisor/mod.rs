@@ -4,19 +4,27 @@
 //! job's folder and writes all it knows into it. It never talks to the service: a signal to it
 //! means "look at the folder again". It knows neither tokio nor gRPC.
 
+mod adopt;
 mod attempt;
 mod bury;
 mod capture;
+mod ending;
 mod environment;
+mod family;
 mod launch;
+mod main_process;
 mod matcher;
+mod report;
 mod requests;
 mod search;
+mod stopping;
 mod tell;
 
 use std::{os::fd::OwnedFd, time::Duration};
 
-pub use bury::bury;
+pub use adopt::{Inheritance, Orphaned, adopt, kill_strays, orphaned, report_pipe};
+use attempt::Attempt;
+pub use report::report_line;
 
 use crate::{
     job::{Claim, End, Event, ProcessIdentity, State, Time},
@@ -45,6 +53,12 @@ impl Fifos {
         };
         let [out, err] = dir.fifo_paths();
         Ok(Self([open(&out)?, open(&err)?]))
+    }
+
+    /// Opens the reading ends of FIFOs that are there, so that they outlive their supervisor.
+    pub fn keep(dir: &JobDir) -> Result<Self, std::io::Error> {
+        let [out, err] = dir.fifo_paths();
+        Ok(Self([fs::open_fifo_reader(&out)?, fs::open_fifo_reader(&err)?]))
     }
 
     /// The same ends in further descriptors.
@@ -96,15 +110,9 @@ pub enum Supervised {
 /// `host` says what the host gives its jobs.
 ///
 /// The process must have a single thread. On an error the job may be left without an end; who
-/// started this process sees that by its exit status and calls `bury`.
+/// started this process sees that by its exit status and has it adopted.
 pub fn supervise(dir: JobDir, fifos: Fifos, host: &Host) -> Result<Supervised, SupervisorError> {
-    // A session of its own: what ends the service's terminal or group misses it. The leader of
-    // a session already has one.
-    let _ = process::leave_session();
-    process::set_name(c"jobwarden-sup");
-    process::become_subreaper().map_err(system("become a subreaper"))?;
-    let signals = Signals::take().map_err(system("take signals"))?;
-
+    let signals = become_supervisor()?;
     let Some(mut record) = JobRecord::try_take(dir)? else { return Ok(Supervised::NotTaken) };
     if *record.state() != State::Queued {
         return Ok(Supervised::NotTaken);
@@ -114,22 +122,59 @@ pub fn supervise(dir: JobDir, fifos: Fifos, host: &Host) -> Result<Supervised, S
         tell_end(&mut record, tell::cancelled_before_start(&request, now))?;
         return Ok(Supervised::ToTheEnd);
     }
+    supervise_taken(record, fifos, host, signals)
+}
+
+/// Makes this process one that supervises.
+fn become_supervisor() -> Result<Signals, SupervisorError> {
+    // A session of its own: what ends the service's terminal or group misses it. The leader of
+    // a session already has one.
+    let _ = process::leave_session();
+    process::set_name(c"jobwarden-sup");
+    process::become_subreaper().map_err(system("become a subreaper"))?;
+    Signals::take().map_err(system("take signals"))
+}
+
+/// Supervises a job that has not been started, and whose lock is held.
+fn supervise_taken(
+    mut record: JobRecord,
+    fifos: Fifos,
+    host: &Host,
+    signals: Signals,
+) -> Result<Supervised, SupervisorError> {
     // Before the claim: what is asked from the start on wants an answer.
     let queued_change = record.dir().timeout_request()?;
     claim(&mut record)?;
     match launch::launch(&mut record, fifos, host)? {
-        launch::Launched::Failed(end) => tell_end(&mut record, *end)?,
-        launch::Launched::Running(started) => {
-            let pid = started.child.pid;
-            let mut attempt = attempt::Attempt::new(record, *started, signals, queued_change)?;
-            let end = attempt.run_to_end()?;
-            let mut record = attempt.into_record();
-            tell_end(&mut record, end)?;
-            // Only now: until its end is recorded the zombie keeps the status.
-            process::reap(pid).map_err(system("reap the job"))?;
+        launch::Launched::Failed(end) => {
+            tell_end(&mut record, *end)?;
+            Ok(Supervised::ToTheEnd)
+        }
+        launch::Launched::Running(live) => {
+            let unchanged = (0, record.accepted().timeout);
+            let beginning = attempt::Beginning {
+                started: clock::since_boot(),
+                timeout: queued_change.unwrap_or(unchanged),
+                signals_sent: Vec::new(),
+                stop: None,
+                exit: None,
+                is_unknown: false,
+            };
+            Attempt::new(record, *live, signals, beginning)?.supervise()
         }
     }
-    Ok(Supervised::ToTheEnd)
+}
+
+impl Attempt {
+    /// Supervises to the end and records it.
+    fn supervise(mut self) -> Result<Supervised, SupervisorError> {
+        let end = self.run_to_end()?;
+        let (mut record, main) = self.into_parts();
+        tell_end(&mut record, end)?;
+        // Only now: until its end is recorded the zombie keeps the status.
+        main.reap().map_err(system("reap the job"))?;
+        Ok(Supervised::ToTheEnd)
+    }
 }
 
 /// Supervises one job as a process of its own, without a launcher: what an engine starts on
@@ -151,7 +196,8 @@ pub fn warm_up() {
 
 fn claim(record: &mut JobRecord) -> Result<(), SupervisorError> {
     let supervisor = identity_of(process::own_pid())?;
-    let claim = Claim { attempt: 1, supervisor, time: Time::from(clock::now()) };
+    let time = Time::from(clock::now());
+    let claim = Claim { attempt: 1, supervisor, time, announces: true };
     Ok(record.append(&Event::Claimed(claim))?)
 }
 

@@ -45,11 +45,11 @@ impl Attempt {
         let is_alive = self.exit.is_none();
         let reached = match scope {
             KillScope::Leader if is_alive => {
-                usize::from(self.child.handle.signal(*signal).map_err(system("signal the job"))?)
+                usize::from(self.main.signal(*signal).map_err(system("signal the job"))?)
             }
             KillScope::Leader => 0,
             KillScope::Tree if *signal == signal::KILL => self.kill_tree()?,
-            KillScope::Tree => Self::signal_tree(*signal)?,
+            KillScope::Tree => self.signal_tree(*signal)?,
         };
         if is_alive && reached > 0 {
             self.signals_sent.push(*signal);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::{
     job::{OutputMatch, Time},
-    store::{JobDir, MatchRecord, MatchWriter, Stream},
+    store::{JobDir, MatchRecord, MatchWriter, StoreError, Stream},
     sys::clock,
 };
 
@@ -35,6 +35,27 @@ impl Search {
             last: [Duration::ZERO; 2],
         };
         (!matches.is_empty()).then(search)
+    }
+
+    /// Goes on where a search stopped that died: what it recorded is not found again.
+    pub(super) fn resume(
+        &mut self,
+        dir: &JobDir,
+        matches: &[OutputMatch],
+    ) -> Result<(), StoreError> {
+        let recorded = self.writer.resume(dir)?;
+        for record in &recorded {
+            let Some(pattern) = matches.iter().position(|one| one.name == record.name) else {
+                continue;
+            };
+            self.matcher.skip_recorded(pattern, record.stream, record.end_offset);
+        }
+        Ok(())
+    }
+
+    /// The next bytes of a stream begin at this offset, at the start of a line.
+    pub(super) fn start_at(&mut self, stream: Stream, offset: u64) {
+        self.matcher.start_at(stream, offset);
     }
 
     /// Searches what a stream brought `now`, which must be in the log already.

@@ -97,14 +97,22 @@ pub fn create_new(path: &Path) -> io::Result<File> {
 /// systems that cannot reserve are taken as they are.
 pub fn create_reserved(path: &Path, bytes: u64) -> io::Result<File> {
     let file = create_new(path)?;
-    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
-    match fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
-        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => Ok(file),
-        Err(errno) => {
+    match reserve(&file, bytes) {
+        Ok(()) => Ok(file),
+        Err(error) => {
             drop(file);
             let _ = std::fs::remove_file(path);
-            Err(io_error(errno))
+            Err(error)
         }
+    }
+}
+
+/// Sets `bytes` aside for a file from its beginning. The size stays.
+pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    let length = i64::try_from(bytes).unwrap_or(i64::MAX);
+    match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
+        Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => Ok(()),
+        Err(errno) => Err(io_error(errno)),
     }
 }
 
@@ -115,6 +123,35 @@ pub fn punch_hole(file: &File, from: u64, to: u64) -> io::Result<()> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
     let number = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
     fallocate(file, flags, number(from), number(length)).map_err(io_error)
+}
+
+/// Moves up to `length` bytes from a pipe into a file at `offset`; tells how many. Zero if nobody
+/// can write to the pipe any more; `WouldBlock` if it is empty.
+///
+/// The kernel takes out of the pipe just what it has put into the file (splice(2)): whoever is
+/// killed meanwhile, no byte is lost and none comes twice.
+pub fn splice(pipe: &File, file: &File, offset: u64, length: usize) -> io::Result<usize> {
+    use nix::fcntl::{SpliceFFlags, splice};
+    let mut at = i64::try_from(offset).map_err(io::Error::other)?;
+    splice(pipe, None, file, Some(&mut at), length, SpliceFFlags::SPLICE_F_NONBLOCK)
+        .map_err(io_error)
+}
+
+/// How many bytes a pipe holds now.
+pub fn available(pipe: &File) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the pointer is valid for the call.
+    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
+    if result == 0 {
+        Ok(usize::try_from(count).unwrap_or(0))
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// A second descriptor for the same open file.
+pub fn share(file: &File) -> io::Result<File> {
+    file.try_clone()
 }
 
 /// Lets a pipe hold up to `bytes`, so that who writes need not wait for who reads so often.
@@ -225,6 +262,18 @@ pub fn size(path: &Path) -> io::Result<u64> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(0),
         Err(error) => Err(error),
     }
+}
+
+/// When the file at `path` was last written; `None` if that cannot be told.
+pub fn modified(path: &Path) -> Option<std::time::SystemTime> {
+    std::fs::symlink_metadata(path).ok()?.modified().ok()
+}
+
+/// A pipe: its reading end, which does not wait, and its writing end.
+pub fn pipe() -> io::Result<(File, File)> {
+    let (reader, writer) =
+        nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(io_error)?;
+    Ok((File::from(reader), File::from(writer)))
 }
 
 /// Removes a file; one that is not there is no error.

@@ -9,6 +9,7 @@ pub mod dir;
 pub mod fs;
 pub mod inotify;
 pub mod lock;
+pub mod marks;
 pub mod poll;
 pub mod process;
 pub mod signal;

@@ -7,7 +7,6 @@ use std::{
 };
 
 use nix::{
-    errno::Errno,
     libc,
     sys::wait::{WaitPidFlag, WaitStatus, waitpid},
     unistd::{ForkResult, Pid, fork, setsid},
@@ -33,6 +32,17 @@ pub struct Resources {
     pub system_time: Duration,
     /// The largest resident set of any one process, in bytes.
     pub max_rss_bytes: u64,
+}
+
+/// How a process ended, told by whoever reaped it.
+#[derive(Clone, Copy, Debug)]
+pub struct ExitReport {
+    /// How.
+    pub ended: Ended,
+    /// What it used.
+    pub resources: Resources,
+    /// Bytes that it read from and wrote to storage.
+    pub storage_bytes: (u64, u64),
 }
 
 /// A handle to one process that stays with it whatever becomes of its number: `pidfd_open(2)`.
@@ -83,6 +93,37 @@ impl PidFd {
             error => Err(error),
         }
     }
+
+    /// How the process ended, whoever's child it was; `None` while it runs or is a zombie, and
+    /// where the kernel does not say (before 6.15).
+    ///
+    /// The kernel keeps this for handles that were opened before the process was reaped
+    /// (`PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, linux/pidfd.h).
+    pub fn exit_status(&self) -> Option<Ended> {
+        const INFO_EXIT: u64 = 1 << 3;
+        // _IOWR(0xff, 11, struct pidfd_info), in its first form of 64 bytes.
+        const GET_INFO: libc::c_ulong = 0xc040_ff0b;
+        #[repr(C)]
+        #[derive(Default)]
+        struct Info {
+            mask: u64,
+            cgroup: u64,
+            ids: [u32; 11],
+            exit_code: i32,
+        }
+        let mut info = Info { mask: INFO_EXIT, ..Info::default() };
+        // SAFETY: the descriptor is open and the structure has the size that the number says.
+        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO as _, &raw mut info) };
+        if result != 0 || info.mask & INFO_EXIT == 0 {
+            return None;
+        }
+        let status = info.exit_code;
+        Some(if libc::WIFEXITED(status) {
+            Ended::Exited(libc::WEXITSTATUS(status))
+        } else {
+            Ended::Signaled(libc::WTERMSIG(status), libc::WCOREDUMP(status))
+        })
+    }
 }
 
 impl AsFd for PidFd {
@@ -96,13 +137,26 @@ impl AsFd for PidFd {
 /// The zombie stays: until `reap` its number is not given to another process, and its status is
 /// not lost if the caller dies.
 pub fn peek_end(pid: i32) -> io::Result<Option<(Ended, Resources)>> {
+    let peeked = peek(libc::P_PID, pid)?;
+    Ok(peeked.map(|(_, ended, resources)| (ended, resources)))
+}
+
+/// The number of any one child that has ended, how it did and what it used. The zombie stays.
+pub fn peek_any() -> io::Result<Option<(i32, Ended, Resources)>> {
+    match peek(libc::P_ALL, 0) {
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(None),
+        peeked => peeked,
+    }
+}
+
+fn peek(kind: libc::idtype_t, pid: i32) -> io::Result<Option<(i32, Ended, Resources)>> {
     // SAFETY: all-zero bytes are a valid siginfo_t and a valid rusage.
     let (mut info, mut usage): (libc::siginfo_t, libc::rusage) = unsafe { std::mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
     // SAFETY: the kernel's waitid, unlike the C library's, has a fifth argument for the usage
     // (waitid(2), "C library/kernel differences"); both pointers are valid for the call.
     let result = unsafe {
-        libc::syscall(libc::SYS_waitid, libc::P_PID, pid, &raw mut info, options, &raw mut usage)
+        libc::syscall(libc::SYS_waitid, kind, pid, &raw mut info, options, &raw mut usage)
     };
     if result != 0 {
         return Err(io::Error::last_os_error());
@@ -117,7 +171,7 @@ pub fn peek_end(pid: i32) -> io::Result<Option<(Ended, Resources)>> {
         libc::CLD_DUMPED => Ended::Signaled(status, true),
         _ => Ended::Signaled(status, false),
     };
-    Ok(Some((ended, resources(&usage))))
+    Ok(Some((found, ended, resources(&usage))))
 }
 
 /// Takes the status of a child that has ended; `None` while it runs.
@@ -126,20 +180,6 @@ pub fn reap(pid: i32) -> io::Result<Option<Ended>> {
         WaitStatus::Exited(_, code) => Ok(Some(Ended::Exited(code))),
         WaitStatus::Signaled(_, signal, core) => Ok(Some(Ended::Signaled(signal as i32, core))),
         _ => Ok(None),
-    }
-}
-
-/// Takes the status of any one child that has ended, with its number.
-///
-/// For the launcher alone: anywhere else it would take a status that another part waits for.
-pub fn reap_any() -> io::Result<Option<(i32, Ended)>> {
-    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        Ok(WaitStatus::Exited(pid, code)) => Ok(Some((pid.as_raw(), Ended::Exited(code)))),
-        Ok(WaitStatus::Signaled(pid, signal, core)) => {
-            Ok(Some((pid.as_raw(), Ended::Signaled(signal as i32, core))))
-        }
-        Ok(_) | Err(Errno::ECHILD) => Ok(None),
-        Err(errno) => Err(io_error(errno)),
     }
 }
 
@@ -152,6 +192,15 @@ pub fn reap_others(kept: i32) -> io::Result<usize> {
         }
     }
     Ok(reaped)
+}
+
+/// How long a process has run, if it still is the one that started then.
+pub fn age(start_ticks: u64) -> Duration {
+    // SAFETY: sysconf(3) takes one integer.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    let per_second = u64::try_from(per_second).unwrap_or(100).max(1);
+    let started = Duration::from_millis(start_ticks.saturating_mul(1000) / per_second);
+    super::clock::since_boot().saturating_sub(started)
 }
 
 /// What all children that were waited for have used.
@@ -302,4 +351,24 @@ pub fn fork_and_run(child: impl FnOnce() -> i32) -> io::Result<i32> {
 pub fn trim_memory() {
     // SAFETY: malloc_trim(3) takes one integer and only returns pages that nothing uses.
     unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_handle_tells_how_a_process_ended_that_another_reaped() {
+        for (script, expected) in
+            [("exit 7", Ended::Exited(7)), ("kill -9 $$", Ended::Signaled(9, false))]
+        {
+            let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let handle = PidFd::open(child.id().cast_signed()).unwrap().unwrap();
+            child.wait().unwrap();
+            match handle.exit_status() {
+                Some(ended) => assert_eq!(ended, expected),
+                None => eprintln!("skipped: this kernel does not tell (before 6.15)"),
+            }
+        }
+    }
 }

@@ -38,6 +38,26 @@ pub struct Program<'a> {
     pub open_files: Option<u64>,
     /// `cgroup.procs` of the group to run in.
     pub cgroup_procs: Option<BorrowedFd<'a>>,
+    /// Who is told by the new process itself, last thing before the program.
+    pub announce: Option<&'a dyn Announce>,
+}
+
+/// A process as it knows itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Itself {
+    /// Its process id.
+    pub pid: i32,
+    /// When it started, in clock ticks since boot.
+    pub start_ticks: u64,
+}
+
+/// What a new process tells of itself. Called between clone and exec, in memory that is still the
+/// parent's: system calls only, no allocation. It goes on if the parent is killed meanwhile.
+pub trait Announce: std::fmt::Debug {
+    /// It is about to execute the program. An error number keeps it from doing so.
+    fn starting(&self, itself: Itself) -> Result<(), i32>;
+    /// The program could not be executed for this reason.
+    fn exec_failed(&self, errno: i32);
 }
 
 /// A program that has been started.
@@ -45,6 +65,8 @@ pub struct Program<'a> {
 pub struct Child {
     /// Its process id; it is not reaped, so the number stays its own.
     pub pid: i32,
+    /// When it started, in clock ticks since boot; zero if it was not to announce itself.
+    pub start_ticks: u64,
     /// A handle to it.
     pub handle: PidFd,
 }
@@ -52,7 +74,7 @@ pub struct Child {
 /// A step between fork and exec that failed.
 #[derive(Debug)]
 pub struct SpawnError {
-    /// The step: `fork`, `session`, `cgroup`, `descriptors`, `working_dir` or `exec`.
+    /// The step: `fork`, `session`, `cgroup`, `descriptors`, `working_dir`, `state` or `exec`.
     pub stage: &'static str,
     /// Why.
     pub source: io::Error,
@@ -65,6 +87,7 @@ enum Stage {
     Cgroup,
     Descriptors,
     WorkingDir,
+    State,
     Exec,
 }
 
@@ -75,13 +98,14 @@ impl Stage {
             Self::Cgroup => "cgroup",
             Self::Descriptors => "descriptors",
             Self::WorkingDir => "working_dir",
+            Self::State => "state",
             Self::Exec => "exec",
         }
     }
 }
 
 /// All that the child needs, laid out before it exists: it must not allocate.
-struct Plan {
+struct Plan<'a> {
     candidates: Vec<*const c_char>,
     argv: Vec<*const c_char>,
     environment: Vec<*const c_char>,
@@ -89,6 +113,8 @@ struct Plan {
     descriptors: [c_int; 3],
     cgroup_procs: c_int,
     open_files: Option<libc::rlimit>,
+    announce: Option<&'a dyn Announce>,
+    itself: Itself,
     failure: Option<(Stage, c_int)>,
 }
 
@@ -103,6 +129,8 @@ pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
         descriptors: [program.stdin, program.stdout, program.stderr].map(|fd| fd.as_raw_fd()),
         cgroup_procs: program.cgroup_procs.map_or(-1, |fd| fd.as_raw_fd()),
         open_files: program.open_files.and_then(open_files_limit),
+        announce: program.announce,
+        itself: Itself::default(),
         failure: None,
     };
     let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
@@ -126,7 +154,7 @@ pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
     }
     let handle = PidFd::from_fd(owned(pidfd).map_err(fork_error)?);
     match plan.failure {
-        None => Ok(Child { pid, handle }),
+        None => Ok(Child { pid, start_ticks: plan.itself.start_ticks, handle }),
         Some((stage, errno)) => {
             // It has exited already, or is about to: this cannot wait long.
             let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
@@ -148,15 +176,19 @@ fn pointers(strings: &[CString]) -> Vec<*const c_char> {
 extern "C" fn in_child(plan: *mut c_void) -> c_int {
     // SAFETY: `spawn` passes a pointer to its plan and sleeps until this function has returned
     // or the program runs, so nobody else uses it.
-    let plan = unsafe { &mut *plan.cast::<Plan>() };
+    let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
     // SAFETY: only async-signal-safe system calls on pointers that `spawn` keeps alive.
-    plan.failure = Some(unsafe { become_program(plan) });
+    let (stage, errno) = unsafe { become_program(plan) };
+    if let (Stage::Exec, Some(announce)) = (stage, plan.announce) {
+        announce.exec_failed(errno);
+    }
+    plan.failure = Some((stage, errno));
     // The parent reads the failure; the code itself means nothing.
     127
 }
 
 /// Runs the steps in order; returns the first that failed.
-unsafe fn become_program(plan: &Plan) -> (Stage, c_int) {
+unsafe fn become_program(plan: &mut Plan<'_>) -> (Stage, c_int) {
     // SAFETY: see `in_child`; errno is the child's own thread-local only after CLONE_SETTLS, but
     // the parent sleeps, so nobody else writes it meanwhile.
     unsafe {
@@ -179,9 +211,41 @@ unsafe fn become_program(plan: &Plan) -> (Stage, c_int) {
         }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
+        if let Some(announce) = plan.announce {
+            let start_ticks = match own_start_ticks() {
+                Ok(ticks) => ticks,
+                Err(errno) => return (Stage::State, errno),
+            };
+            plan.itself = Itself { pid: libc::getpid(), start_ticks };
+            if let Err(errno) = announce.starting(plan.itself) {
+                return (Stage::State, errno);
+            }
+        }
+        // Last: until here no signal interrupts what is told.
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
         (Stage::Exec, execute(plan))
     }
+}
+
+/// When this process started: field 22 of its `/proc/self/stat`, read without allocating.
+unsafe fn own_start_ticks() -> Result<u64, c_int> {
+    let mut text = [0_u8; 1024];
+    // SAFETY: the path ends with NUL, the buffer is as long as is said.
+    let length = unsafe {
+        let file = libc::open(c"/proc/self/stat".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC);
+        if file < 0 {
+            return Err(*libc::__errno_location());
+        }
+        let length = libc::read(file, text.as_mut_ptr().cast(), text.len());
+        libc::close(file);
+        length
+    };
+    let text = &text[..usize::try_from(length).unwrap_or(0)];
+    // The name may hold anything, blanks and parentheses too; what follows holds neither.
+    let fields = text.rsplit(|byte| *byte == b')').next().unwrap_or_default();
+    // The text begins with the blank before field 3.
+    let field = fields.split(|byte| *byte == b' ').nth(20).unwrap_or_default();
+    str::from_utf8(field).ok().and_then(|digits| digits.parse().ok()).ok_or(libc::EIO)
 }
 
 unsafe fn place_descriptors(descriptors: [c_int; 3]) -> Result<(), c_int> {
@@ -207,7 +271,7 @@ unsafe fn place_descriptors(descriptors: [c_int; 3]) -> Result<(), c_int> {
 }
 
 /// Tries each candidate as execvp(3) does; returns the error that tells most.
-unsafe fn execute(plan: &Plan) -> c_int {
+unsafe fn execute(plan: &Plan<'_>) -> c_int {
     let mut seen = libc::ENOENT;
     for candidate in &plan.candidates {
         // SAFETY: all three are NULL-terminated arrays or strings that `spawn` keeps alive.
@@ -246,6 +310,7 @@ mod tests {
             stderr: null.as_fd(),
             open_files: None,
             cgroup_procs: None,
+            announce: None,
         })?;
         crate::sys::poll::readable([Some(child.handle.as_fd())], None).unwrap();
         let (ended, _) = peek_end(child.pid).unwrap().unwrap();

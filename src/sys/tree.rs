@@ -155,20 +155,6 @@ pub fn kill_all(
     }
 }
 
-/// The living processes whose environment holds this `KEY=VALUE`: what is left of a tree whose
-/// supervisor and launcher are both gone. Processes of other users are not seen.
-pub fn with_environment(pair: &str) -> io::Result<Vec<Listed>> {
-    let mut found = Vec::new();
-    for name in super::dir::names(std::path::Path::new("/proc"))? {
-        let Ok(pid) = name.parse::<i32>() else { continue };
-        let Ok(environment) = std::fs::read(format!("/proc/{pid}/environ")) else { continue };
-        if environment.split(|byte| *byte == 0).any(|held| held == pair.as_bytes()) {
-            found.extend(list(pid));
-        }
-    }
-    Ok(found)
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};

@@ -109,7 +109,8 @@ impl Watcher {
         // Broken or gone since: told when somebody asks.
         let _ = self.look(id);
         if !is_queued {
-            self.bury_if_orphaned(id);
+            self.keep(id);
+            self.adopt_if_orphaned(id);
         }
     }
 

@@ -69,12 +69,12 @@ async fn a_file_in_the_place_of_the_socket_is_not_removed() {
 
 #[tokio::test]
 async fn a_root_of_another_version_is_refused_and_both_are_named() {
-    for version in ["jobwarden 2\n", "jobwarden 0\n", "", "something else\n"] {
+    for version in ["jobwarden 3\n", "jobwarden 0\n", "", "something else\n"] {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("VERSION"), version).unwrap();
         let (code, text) = refused_root(folder.path()).await;
         assert!(code.is_some_and(|code| code != 0 && code != 75), "{version:?}: {text}");
-        assert!(text.contains("VERSION") && text.contains("jobwarden 1"), "{text}");
+        assert!(text.contains("VERSION") && text.contains("jobwarden 2"), "{text}");
         assert!(text.contains(version.trim()), "{text}");
         // Not a thing in it has changed.
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);

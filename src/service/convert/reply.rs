@@ -108,7 +108,12 @@ pub fn duration(duration: Duration) -> prost_types::Duration {
 fn pid(state: &State) -> i32 {
     match state {
         State::Running(running) => running.started.process.pid,
-        State::Queued | State::Claimed(_) | State::Exited { .. } | State::Ended { .. } => 0,
+        State::Queued
+        | State::Claimed(_)
+        | State::Starting(_)
+        | State::ExecFailed { .. }
+        | State::Exited { .. }
+        | State::Ended { .. } => 0,
     }
 }
 
@@ -204,7 +209,7 @@ mod tests {
     fn running() -> Running {
         let process = |pid| ProcessIdentity { pid, start_ticks: 1, boot_id: "b".to_owned() };
         Running {
-            claim: Claim { attempt: 2, supervisor: process(10), time: time(2) },
+            claim: Claim { attempt: 2, supervisor: process(10), time: time(2), announces: true },
             started: Started { process: process(11), time: time(3), cgroup: None },
             stop: None,
         }

@@ -268,7 +268,7 @@ pub(super) mod tests {
         let accepted = spec_record::decode(accepted.to_string().as_bytes()).unwrap();
         let process = ProcessIdentity { pid: 7, start_ticks: 9, boot_id: "b".to_owned() };
         let running = Running {
-            claim: Claim { attempt: 1, supervisor: process.clone(), time },
+            claim: Claim { attempt: 1, supervisor: process.clone(), time, announces: true },
             started: Started { process, time, cgroup: None },
             stop: Some(StopCause::Cancel),
         };

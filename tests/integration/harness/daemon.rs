@@ -153,9 +153,14 @@ impl Daemon {
 
     /// The process id of a running job's supervisor, as its folder tells it.
     pub(crate) fn supervisor(&self, id: &str) -> i32 {
+        self.supervisor_if_any(id).expect("the supervisor lives")
+    }
+
+    /// The process id of a job's supervisor, if its folder tells of one that lives.
+    pub(crate) fn supervisor_if_any(&self, id: &str) -> Option<i32> {
         let slots = self.slots(id);
-        let claimed = slots.iter().find(|slot| slot["kind"] == "claimed").expect("it is claimed");
-        process_in(&claimed["supervisor"]).expect("the supervisor lives").pid
+        let last = slots.iter().rev().find(|slot| slot["supervisor"].is_object())?;
+        process_in(&last["supervisor"]).filter(Process::is_alive).map(|process| process.pid)
     }
 
     /// Kills the service alone, as the kernel would, and waits for its death.
@@ -205,25 +210,26 @@ impl Daemon {
         }
     }
 
-    /// Ends every process that came from this root, by its id.
+    /// Ends every process that came from this root, by its id: the jobs' first, whose supervisors
+    /// and launchers then go by themselves.
     fn clean_up(&mut self) {
-        let supervisors = active_folders(&self.root).into_iter().filter_map(|folder| {
-            let slots = slots_of(&folder);
-            let claimed = slots.iter().find(|slot| slot["kind"] == "claimed")?;
-            process_in(&claimed["supervisor"])
-        });
-        // A launcher that sees a supervisor die kills what is left of its job.
-        supervisors.for_each(|supervisor| supervisor.kill());
         let begin = Instant::now();
-        while self.launchers.iter().any(Process::is_alive) && begin.elapsed() < DEADLINE {
-            std::thread::sleep(LOOK_EVERY);
-        }
-        for folder in active_folders(&self.root) {
-            let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            // The id is unguessable: who carries it was started by this service.
-            for pid in carriers(&format!("JOBWARDEN_JOB_ID={id}")) {
-                kill_process(pid);
+        loop {
+            for folder in active_folders(&self.root) {
+                let id = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                // The id is unguessable: who carries it was started by this service.
+                for pid in carriers(&format!("JOBWARDEN_JOB_ID={id}")) {
+                    kill_process(pid);
+                }
             }
+            if !self.launchers.iter().any(Process::is_alive) {
+                return;
+            }
+            if begin.elapsed() >= DEADLINE {
+                self.launchers.iter().for_each(Process::kill);
+                return;
+            }
+            std::thread::sleep(LOOK_EVERY);
         }
     }
 }

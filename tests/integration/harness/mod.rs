@@ -14,7 +14,10 @@ use std::time::Duration;
 pub(crate) use calls::JobFacts;
 pub(crate) use daemon::{Daemon, Setup, serve_to_end};
 pub(crate) use output::{Output, StreamsOf, collect};
-pub(crate) use process::{carriers, children_of, is_alive, kill_process, name_of, state_of};
+pub(crate) use process::{
+    carriers, children_of, continue_process, is_alive, kernel_tells_exits, kill_process, name_of,
+    state_of, stop_process,
+};
 pub(crate) use refusal::{Refused, refused};
 pub(crate) use spec::{argv, millis, pairs, seconds, shell};
 pub(crate) use watching::Watching;

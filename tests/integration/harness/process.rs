@@ -76,6 +76,27 @@ pub(crate) fn kill_process(pid: i32) {
     signal_process(pid, Signal::SIGKILL);
 }
 
+/// Stops a process until it is continued.
+pub(crate) fn stop_process(pid: i32) {
+    signal_process(pid, Signal::SIGSTOP);
+    while state_of(pid).is_some_and(|state| state != 'T') {
+        std::thread::yield_now();
+    }
+}
+
+/// Lets a stopped process go on.
+pub(crate) fn continue_process(pid: i32) {
+    signal_process(pid, Signal::SIGCONT);
+}
+
+/// Whether the kernel tells who is not its parent how a process ended (6.15).
+pub(crate) fn kernel_tells_exits() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|letter: char| !letter.is_ascii_digit());
+    let mut next = || numbers.next().and_then(|number| number.parse::<u32>().ok()).unwrap_or(0);
+    (next(), next()) >= (6, 15)
+}
+
 /// The name of a process.
 pub(crate) fn name_of(pid: i32) -> Option<String> {
     Some(fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim().to_owned())
