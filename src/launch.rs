@@ -13,7 +13,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use crate::{
@@ -27,8 +27,11 @@ use crate::{
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 /// How often the notices' thread looks whether it is to end.
 const STOP_CHECK: Duration = Duration::from_millis(500);
-/// The pause before a launcher that died is started again.
+/// The pause before a launcher is started again that died soon after its start. One that lived
+/// longer is followed at once: until then its jobs have one safeguard less.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
+/// What counts as soon.
+const SOON: Duration = Duration::from_secs(1);
 
 /// The launcher of this service.
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct Launch {
 #[derive(Debug)]
 struct Running {
     process: Child,
+    begun: Instant,
     socket: Arc<OwnedFd>,
 }
 
@@ -111,7 +115,9 @@ impl Launch {
     }
 
     fn restart(&self) {
-        std::thread::sleep(RESTART_PAUSE);
+        if self.lock().as_ref().is_none_or(|running| running.begun.elapsed() < SOON) {
+            std::thread::sleep(RESTART_PAUSE);
+        }
         let mut running = self.lock();
         if let Some(mut dead) = running.take() {
             // One that closed its socket is dead or about to be.
@@ -168,7 +174,7 @@ fn spawn(layout: &Layout, use_groups: bool, open_files: u64) -> io::Result<Runni
         .stdout(Stdio::null())
         .stderr(Stdio::from(log))
         .spawn()?;
-    Ok(Running { process, socket: Arc::new(ours) })
+    Ok(Running { process, begun: Instant::now(), socket: Arc::new(ours) })
 }
 
 /// This very program, also after an upgrade has put another in its place.

@@ -19,7 +19,7 @@ use crate::{
     store::{
         EventKind, JobEvent, Journal, JournalReader, MatchRecord, OutputSpan, StoreError, Told,
     },
-    sys::clock,
+    sys::{clock, faults},
 };
 
 use super::told::{event, event_weight, facts, told_of};
@@ -330,7 +330,9 @@ impl Inner {
     }
 
     fn append(&mut self, event: JobEvent, told: Option<Told>) -> Result<(), StoreError> {
+        faults::point("journal.append");
         let event = Arc::new(self.journal.append(event, told)?);
+        faults::point("journal.appended");
         self.bytes += event_weight(&event);
         self.ring.push_back(event);
         while (self.ring.len() > EVENTS_MAX || self.bytes > BYTES_MAX)

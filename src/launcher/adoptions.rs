@@ -16,7 +16,7 @@ use crate::{
         self, Fifos, Inheritance, Orphaned, Supervised, SupervisorError, report_line, system,
     },
     sys::{
-        clock,
+        clock, faults,
         process::{self, ExitReport},
         tree,
     },
@@ -42,6 +42,7 @@ struct Adoption {
     /// When the next supervisor is due, on the boot clock; `None` while there is one.
     due: Option<Duration>,
     keepers: Option<Fifos>,
+    may_lack_output: bool,
     /// The main process, once it is known.
     main: Option<Identity>,
     dir: Option<JobDir>,
@@ -139,11 +140,19 @@ impl Launcher {
 
     fn fork_adopter(&mut self, id: JobId, dir: &JobDir) -> Result<(), SupervisorError> {
         let held = self.kept.take(id);
-        let (kept_fifos, main) = held.map_or((None, None), |held| (held.fifos, held.main));
+        let (kept_fifos, main, kept_lack) =
+            held.map_or((None, None, false), |held| (held.fifos, held.main, held.may_lack_output));
         let Some(adoption) = self.adoptions.0.get_mut(&id) else { return Ok(()) };
-        let keepers = match adoption.keepers.take().or(kept_fifos) {
-            Some(keepers) => keepers,
-            None => Fifos::open(dir).map_err(system("open the FIFOs"))?,
+        let keepers = if let Some(keepers) = adoption.keepers.take() {
+            keepers
+        } else if let Some(kept) = kept_fifos {
+            adoption.may_lack_output = kept_lack;
+            kept
+        } else {
+            let fifos = Fifos::open(dir).map_err(system("open the FIFOs"))?;
+            // Looked at when they are open: what lives now has lost nothing.
+            adoption.may_lack_output = !supervisor::orphaned(dir)?.is_alive();
+            fifos
         };
         let needed = keepers.try_clone().and_then(|fifos| Ok((fifos, supervisor::report_pipe()?)));
         let (fifos, (reports, writer)) = match needed {
@@ -161,11 +170,13 @@ impl Launcher {
             adoption.report = adoption.main.and_then(|main| self.orphans.get(main));
         }
         adoption.pass_on();
+        faults::point("launcher.adopting");
         let mut kept: Vec<_> = fifos.0.iter().map(AsRawFd::as_raw_fd).collect();
         kept.push(reports.as_raw_fd());
         kept.extend(main.as_ref().map(|main| main.as_fd().as_raw_fd()));
         let host = std::rc::Rc::clone(&self.host);
-        let inheritance = Inheritance { fifos, reports: Some(reports), main };
+        let may_lack_output = adoption.may_lack_output;
+        let inheritance = Inheritance { fifos, reports: Some(reports), main, may_lack_output };
         let forked = self.fork(kept, || {
             Ok(match supervisor::adopt(dir, inheritance, &host)? {
                 Supervised::ToTheEnd => 0,

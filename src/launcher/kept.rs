@@ -28,12 +28,14 @@ pub(super) struct Kept {
 pub(super) struct Held {
     dir: JobDir,
     pub(super) fifos: Option<Fifos>,
+    /// The job may have ended before the FIFOs were held.
+    pub(super) may_lack_output: bool,
     pub(super) main: Option<PidFd>,
 }
 
 impl Kept {
     pub(super) fn add(&mut self, id: JobId, dir: JobDir) {
-        let mut held = Held { dir, fifos: None, main: None };
+        let mut held = Held { dir, fifos: None, may_lack_output: false, main: None };
         if held.renew() {
             self.jobs.insert(id, held);
             self.next_look.get_or_insert(clock::since_boot() + LOOK_EVERY);
@@ -72,8 +74,10 @@ impl Held {
         }
         if self.fifos.is_none() {
             self.fifos = Fifos::keep(&self.dir).ok();
+            // Looked at when they are held: what lives now has lost nothing.
+            self.may_lack_output = !found.is_alive();
         }
-        if let (None, Orphaned::Started(main)) = (&self.main, found) {
+        if let (None, Orphaned::Started(main)) = (&self.main, &found) {
             self.main = PidFd::open_exactly(main.pid, main.start_ticks).ok().flatten();
         }
         true

@@ -27,7 +27,7 @@ use crate::{
     sys::{
         self,
         cgroup::GroupParent,
-        clock, poll,
+        clock, faults, poll,
         process::{self, Ended},
         signal::{self, Signals},
         socket,
@@ -77,6 +77,7 @@ pub fn run(root: &Path, use_groups: bool, open_files: Option<u64>) -> Result<(),
     // The leader of a session already has one of its own.
     let _ = process::leave_session();
     process::set_name(c"jobwarden-lnch");
+    faults::role(faults::Role::Launcher);
     process::set_private_umask();
     process::become_subreaper().map_err(system("become a subreaper"))?;
     let service = sys::fs::take_stdin().map_err(system("take the socket"))?;
@@ -152,6 +153,7 @@ impl Launcher {
     }
 
     fn launch(&mut self, id: JobId) {
+        faults::point("launcher.asked");
         let dir = JobDir::at(self.layout.job(id));
         let fifos = match Fifos::open(&dir) {
             Ok(fifos) => fifos,
@@ -175,6 +177,7 @@ impl Launcher {
             })
         };
         let forked = self.fork(kept, work);
+        faults::point("launcher.forked");
         self.note_fork(id, forked, keepers, 0);
     }
 
@@ -248,6 +251,7 @@ impl Launcher {
             }
             // Looked at while it is a zombie: its number is its own until it is reaped, and if
             // this process dies before, the status is still there for the next.
+            faults::point("launcher.orphan");
             if let Some((identity, report)) = orphans::report(pid, ended, resources) {
                 self.adoptions.report(identity, &report);
                 self.orphans.note(identity, report);

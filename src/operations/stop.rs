@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use crate::{
     job::{Actor, Durability, EndState, Job, JobId, State, StopRequest, Time},
     store::{KillRequest, KillScope, StoreError},
-    sys::{clock, signal},
+    sys::{clock, faults, signal},
     watcher,
 };
 
@@ -129,10 +129,14 @@ impl Operations {
         self.catalog.note_read(&job);
         let accepted = Arc::clone(&job.accepted);
         let is_synced = accepted.durability == Durability::Power;
+        faults::point("delete.begun");
         self.catalog.store().hide(id, is_synced)?;
+        faults::point("delete.hidden");
         // Told while its files are still there: a start after a crash finds them and tells it.
         self.watcher.forget(id, Some(job));
+        faults::point("delete.told");
         self.catalog.store().dispose(id, Some(&accepted));
+        faults::point("delete.disposed");
         Ok(())
     }
 

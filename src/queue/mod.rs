@@ -15,7 +15,7 @@ use crate::{
     job::{End, EndCause, EndState, Event, Job, JobId, OutputSize, State, StopRequest, Time},
     launch::Launch,
     store::{JobRecord, StoreError},
-    sys::clock,
+    sys::{clock, faults},
 };
 
 /// How long a start that was refused (no process, no descriptor, no room) is put off.
@@ -151,6 +151,7 @@ impl Queue {
     }
 
     fn start(&self, job: Queued) {
+        faults::point("queue.launching");
         if let Err(error) = self.launch.launch(job.id) {
             tracing::warn!(job = %job.id, %error, "the launcher cannot be reached");
             let mut state = self.lock();

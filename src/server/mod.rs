@@ -38,7 +38,7 @@ use crate::{
     recover,
     service::{JobApi, Limits},
     store::{Store, StoreError},
-    sys::{clock, process},
+    sys::{clock, faults, process},
 };
 
 /// What a request may hold besides its standard input.
@@ -95,6 +95,7 @@ pub fn detach() {
 pub fn run(config: &Config) -> Result<(), ServeError> {
     logging::init(&config.log_filter, config.log_format);
     process::set_private_umask();
+    faults::role(faults::Role::Service);
     let open_files =
         process::raise_open_files_limit().map_err(system("raise the limit of open files"))?;
     let store = Arc::new(Store::open(&config.root)?);

@@ -60,6 +60,7 @@ impl Announcement {
 impl Announce for Announcement {
     fn starting(&self, itself: Itself) -> Result<(), i32> {
         let pid = u64::from(itself.pid.unsigned_abs());
+        crate::sys::faults::point("child.starting");
         self.write(self.place, &self.starting.filled(&[pid, itself.start_ticks]))
     }
 
@@ -67,6 +68,7 @@ impl Announce for Announcement {
         let errno = u64::from(errno.unsigned_abs());
         // If this fails too, the parent still knows, and a dead parent's successor asks in vain.
         let _ = self.write(self.place + 1, &self.exec_failed.filled(&[errno]));
+        crate::sys::faults::point("child.exec_failed");
     }
 }
 

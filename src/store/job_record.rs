@@ -86,7 +86,7 @@ impl JobRecord {
         let slot = record::event_slot(self.events + 1, event);
         slots::write(&file, self.events, &slot).map_err(StoreError::io("write", &path))?;
         if self.needs_sync(event) {
-            file.sync_data().map_err(StoreError::io("sync", &path))?;
+            fs::sync_data(&file).map_err(StoreError::io("sync", &path))?;
         }
         self.state = next;
         self.events += 1;

@@ -8,7 +8,7 @@ use std::{fs::File, io, path::PathBuf, time::Duration};
 
 use crate::{
     job::{OutputSize, Time},
-    sys::fs,
+    sys::{faults, fs, pipe},
 };
 
 use super::{
@@ -116,7 +116,7 @@ impl LogWriter {
     pub fn splice(
         &mut self,
         stream: Stream,
-        pipe: &File,
+        fifo: &File,
         length: usize,
         time: Time,
     ) -> io::Result<Option<usize>> {
@@ -126,7 +126,7 @@ impl LogWriter {
         let mut length = length.min(room);
         if self.tail.is_some() {
             // Room is made before, so it must be known for how many.
-            length = length.min(fs::available(pipe)?);
+            length = length.min(pipe::available(fifo)?);
             let is_made = self.make_room(stream, offset, length as u64).is_ok();
             let is_whole = self.tail.as_ref().is_some_and(|tail| {
                 let cut = tail.cut(stream);
@@ -140,18 +140,19 @@ impl LogWriter {
             return Ok(None);
         }
         let log = &mut self.streams[place];
-        if log.file.is_none() && fs::available(pipe)? == 0 {
+        if log.file.is_none() && pipe::available(fifo)? == 0 {
             // A log is made at the first byte.
             return Ok(None);
         }
         let Ok(file) = opened(&mut log.file, &log.path) else { return Ok(None) };
-        let moved = match fs::splice(pipe, file, offset, length) {
+        let moved = match pipe::splice(fifo, file, offset, length) {
             Ok(0) => return Ok(Some(0)),
             Ok(moved) => moved,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(error),
             Err(_) => return Ok(None),
         };
         log.size.size_bytes += moved as u64;
+        faults::point("output.moved");
         let other = self.streams[1 - place].size.size_bytes;
         let length = u32::try_from(moved).unwrap_or(u32::MAX);
         self.record(IndexRecord { time, stream, offset, length, other, loss: None });

@@ -136,7 +136,7 @@ impl MatchWriter {
             Ok(()) => self.written = (lines + 1, bytes + line.len() as u64),
             Err(source) => {
                 // A part of the line may be there: it must not stand before a later, shorter one.
-                let _ = file.set_len(bytes);
+                let _ = fs::resize(file, bytes);
                 self.dropped += 1;
                 self.fault.get_or_insert(StoreError::io("write", &self.path)(source));
             }

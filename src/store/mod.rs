@@ -197,7 +197,7 @@ impl Store {
     /// good. Its files are removed by `dispose`.
     pub fn hide(&self, id: JobId, sync: bool) -> Result<(), StoreError> {
         let (from, to) = (self.layout.job(id), self.layout.trash().join(id.to_string()));
-        match std::fs::rename(&from, &to) {
+        match fs::rename(&from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Err(StoreError::Missing(id.to_string()));
             }
@@ -297,7 +297,7 @@ fn take_lock(root: &Path) -> Result<Lock, StoreError> {
     if let Some(lock) = Lock::try_take_file(file).map_err(StoreError::io("lock", &path))? {
         let holder = format!("process {}\n", crate::sys::process::own_pid());
         let write = |file: &File| {
-            file.set_len(0)?;
+            fs::resize(file, 0)?;
             fs::write_at(file, holder.as_bytes(), 0)
         };
         write(lock.file()).map_err(StoreError::io("write", &path))?;

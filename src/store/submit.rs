@@ -11,7 +11,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     job::{Accepted, Durability, JobId, Secrets, Spec},
-    sys::fs,
+    sys::{faults, fs},
 };
 
 use super::{
@@ -60,7 +60,9 @@ impl Store {
             // First, so that a retry finds the id whatever comes to be of this call.
             requests::write(self, &accepted.owner, request_id, accepted)?;
         }
+        faults::point("submit.request_noted");
         self.mark_active(accepted.id)?;
+        faults::point("submit.marked");
         let made = self.write_folder(&dir, submission, is_synced);
         if made.is_err() {
             let _ = crate::sys::dir::remove_all(dir.path());
@@ -69,6 +71,7 @@ impl Store {
                 requests::remove(self, &accepted.owner, request_id, accepted.id);
             }
         }
+        faults::point("submit.durable");
         made.map(|()| dir)
     }
 
@@ -99,9 +102,12 @@ impl Store {
         if !secrets.0.is_empty() {
             whole(layout::SECRETS, &serde_json::to_vec(&secrets.0).unwrap_or_default())?;
         }
+        faults::point("submit.folder");
         let state = dir.file(layout::STATE);
         fs::create_reserved(&state, STATE_BYTES).map_err(StoreError::io("create", &state))?;
+        faults::point("submit.reserved");
         whole(layout::SPEC, &spec_record::encode(accepted))?;
+        faults::point("submit.spec");
         if is_synced {
             fs::sync_dir(path).map_err(StoreError::io("sync", path))?;
             if accepted.request_id.is_some() {

@@ -10,7 +10,7 @@ use crate::{
     job::{Event, Job, ProcessIdentity, Running, State, StopCause, Time, TimeoutChange},
     store::{JobDir, JobRecord, TimeoutRequest},
     sys::{
-        clock, fs,
+        clock, faults, fs, pipe,
         process::{self, PidFd},
         signal::Signals,
         tree,
@@ -46,6 +46,8 @@ pub struct Inheritance {
     pub reports: Option<File>,
     /// A handle to the main process, if somebody has held one.
     pub main: Option<PidFd>,
+    /// Nobody may have held the FIFOs for a while, in which the job could end.
+    pub may_lack_output: bool,
 }
 
 /// Takes up the job in `dir`, whose supervisor died, and supervises it to its end. Returns at
@@ -59,6 +61,7 @@ pub fn adopt(
 ) -> Result<Supervised, SupervisorError> {
     let signals = super::become_supervisor()?;
     let Some(mut record) = take(dir)? else { return Ok(Supervised::NotTaken) };
+    faults::point("adopter.locked");
     let boot_id = clock::boot_id().map_err(system("read the boot id"))?;
     let is_this_boot =
         record.state().supervisor().is_none_or(|supervisor| supervisor.boot_id == boot_id);
@@ -107,11 +110,12 @@ fn go_on(
     inheritance: Inheritance,
     signals: Signals,
 ) -> Result<Supervised, SupervisorError> {
-    let Inheritance { fifos, reports, main } = inheritance;
+    let Inheritance { fifos, reports, main, may_lack_output } = inheritance;
     let supervisor = identity_of(process::own_pid())?;
     let adopted = Event::Adopted { supervisor, time: Time::from(clock::now()) };
     // Where there is no room for this, the job is supervised all the same.
     let is_unknown = !record.append_if_room(&adopted);
+    faults::point("adopter.adopted");
     if !record.accepted().spec.secret_keys.is_empty() {
         let _ = record.dir().remove_secrets();
     }
@@ -127,6 +131,7 @@ fn go_on(
     let capture = Capture::adopt(record.dir(), fifos, spec, last_output(record.dir(), started))?;
     let job = record.dir().read_with(Arc::clone(record.accepted()))?;
     let delivered = job.kills.iter().filter(|kill| kill.delivered);
+    faults::point("adopter.captured");
     let beginning = Beginning {
         started,
         timeout: timeout(&job),
@@ -134,6 +139,7 @@ fn go_on(
         stop: stop(&record, &job, &running)?,
         exit: exit(&record),
         is_unknown,
+        may_lack_output,
     };
     let live = Live { main, family, capture, group };
     Attempt::new(record, live, signals, beginning)?.supervise()
@@ -199,6 +205,15 @@ fn exit(record: &JobRecord) -> Option<Exit> {
     Some(Exit { status: Some(*exit), report: None, drain_until, is_stopping: false })
 }
 
+impl Orphaned {
+    /// Whether the main process has not ended: bytes in its FIFOs are there for who opens them.
+    pub fn is_alive(&self) -> bool {
+        let Self::Started(main) = self else { return *self == Self::NotStarted };
+        let handle = PidFd::open_exactly(main.pid, main.start_ticks).ok().flatten();
+        handle.is_some_and(|handle| !handle.has_ended())
+    }
+}
+
 /// What a launcher needs to know of a job whose supervisor died.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Orphaned {
@@ -244,5 +259,5 @@ pub fn kill_strays(launcher: i32) -> Result<(), SupervisorError> {
 /// A pipe through which a launcher reports: its reading end, which does not wait, and its writing
 /// end.
 pub fn report_pipe() -> io::Result<(File, File)> {
-    fs::pipe()
+    pipe::unnamed()
 }

@@ -84,6 +84,8 @@ pub(super) struct Beginning {
     pub(super) exit: Option<Exit>,
     /// Whether the folder does not tell which process this is.
     pub(super) is_unknown: bool,
+    /// Whether output may have been lost with those who died.
+    pub(super) may_lack_output: bool,
 }
 
 impl Attempt {
@@ -94,7 +96,8 @@ impl Attempt {
         beginning: Beginning,
     ) -> Result<Self, SupervisorError> {
         let Live { main, family, capture, group } = live;
-        let Beginning { started, timeout, signals_sent, stop, exit, is_unknown } = beginning;
+        let Beginning { started, timeout, signals_sent, stop, exit, is_unknown, may_lack_output } =
+            beginning;
         let timer = Timer::new().map_err(system("make a timer"))?;
         let (timeout_change, timeout) = timeout;
         Ok(Self {
@@ -108,7 +111,7 @@ impl Attempt {
             exit,
             capture,
             group,
-            leftovers: Leftovers::default(),
+            leftovers: Leftovers { may_lack_output, ..Leftovers::default() },
             signals,
             timer,
             armed: Duration::ZERO,

@@ -17,7 +17,7 @@ use std::{
 use crate::{
     job::{OutputLimitAction, OutputLimits, OutputSize, Spec, Time},
     store::{JobDir, LogWriter, StoreError, Stream},
-    sys::{clock, fs},
+    sys::{clock, faults, pipe},
 };
 
 use super::{Fifos, search::Search};
@@ -55,7 +55,7 @@ impl Capture {
         if !spec.output_matches.is_empty() {
             for fifo in [&out, &err] {
                 // Where the kernel allows no more, the job waits a little more often.
-                let _ = fs::set_pipe_capacity(fifo, SEARCHED_PIPE_BYTES);
+                let _ = pipe::set_capacity(fifo, SEARCHED_PIPE_BYTES);
             }
         }
         Self {
@@ -165,13 +165,14 @@ impl Capture {
             }
             Ok(length) => {
                 self.last_output = clock::since_boot();
+                faults::point("output.captured");
                 if let Some(search) = &mut self.search {
                     search.feed(stream, &self.buffer[..length], self.last_output);
                 }
                 if length == READ_BYTES && !self.is_busy[place] {
                     self.is_busy[place] = true;
                     // Where the kernel allows no more, the job waits a little more often.
-                    let _ = fs::set_pipe_capacity(fifo, BUSY_PIPE_BYTES);
+                    let _ = pipe::set_capacity(fifo, BUSY_PIPE_BYTES);
                 }
                 true
             }
@@ -198,7 +199,7 @@ impl Capture {
         if self.search.is_none() {
             for (fifo, is_busy) in self.fifos.iter().zip(&mut self.is_busy) {
                 if let Some(fifo) = fifo.as_ref().filter(|_| *is_busy) {
-                    *is_busy = fs::set_pipe_capacity(fifo, PIPE_BYTES).is_err();
+                    *is_busy = pipe::set_capacity(fifo, PIPE_BYTES).is_err();
                 }
             }
         }

@@ -3,7 +3,7 @@
 use crate::{
     job::{End, Event, ExitStatus, StopCause, Time, Usage, judge},
     sys::{
-        clock,
+        clock, faults,
         process::{self, Ended, ExitReport},
     },
 };
@@ -18,8 +18,8 @@ use super::{
 use std::time::Duration;
 
 /// What people read about a job whose main process ended unseen.
-const UNKNOWN: &str = "Its supervisor and the process that could have said how it ended were both \
-    killed; its output is whole.";
+const UNKNOWN: &str =
+    "Its supervisor and the process that could have said how it ended were killed.";
 
 impl Attempt {
     /// Looks whether the main process has ended.
@@ -39,6 +39,7 @@ impl Attempt {
             }
         };
         let status = report.map(|report| status(report.ended));
+        faults::point("supervisor.exit_seen");
         self.exit = Some(Exit { status, report, drain_until, is_stopping: false });
         let Some(exit) = status else { return Ok(()) };
         let may_have_more = self.capture.read_available();
@@ -46,6 +47,7 @@ impl Attempt {
             // It may take a while, and this process might not live to tell the end.
             let time = Time::from(clock::now());
             self.record.append(&Event::Exited { exit, time })?;
+            faults::point("supervisor.exit_recorded");
         }
         Ok(())
     }
@@ -77,6 +79,9 @@ impl Attempt {
         let [stdout, stderr] = self.capture.sizes();
         let Some(Exit { status: Some(exit), report, .. }) = &self.exit else {
             let mut end = tell::lost(UNKNOWN, Time::from(clock::now()));
+            if self.leftovers.may_lack_output {
+                end.message = format!("{UNKNOWN} Also, {}.", tell::MAY_LACK_OUTPUT);
+            }
             (end.stdout, end.stderr) = (stdout, stderr);
             return end;
         };

@@ -155,7 +155,7 @@ mod tests {
     fn a_fifo_in_the_place_of_a_file_is_refused_at_once() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("env");
-        fs::create_fifo(&path).unwrap();
+        crate::sys::pipe::create(&path).unwrap();
         let error = read_env_file(path.to_str().unwrap(), &mut Environment::new()).unwrap_err();
         assert_eq!(error.line, None);
     }

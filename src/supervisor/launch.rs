@@ -8,7 +8,7 @@ use crate::{
     sys::{
         self,
         cgroup::Group,
-        clock, fs,
+        clock, faults, fs, pipe,
         spawn::{Child, Program, SpawnError, spawn},
     },
 };
@@ -61,15 +61,18 @@ pub(super) fn launch(
     let child = match child {
         Ok(child) => child,
         Err(Failure { stage, what, source }) => {
+            faults::point("supervisor.not_spawned");
             record.announced(announcement, None)?;
             let _ = group.map(|group| group.remove());
             return Ok(Launched::Failed(Box::new(failed(stage, &what, &source))));
         }
     };
+    faults::point("supervisor.spawned");
     started.process.pid = child.pid;
     started.process.start_ticks = child.start_ticks;
     record.announced(announcement, Some(started.clone()))?;
     record.append(&Event::Started(started))?;
+    faults::point("supervisor.started");
     if !record.accepted().spec.secret_keys.is_empty() {
         // It runs: no later step needs the values.
         let _ = record.dir().remove_secrets();
@@ -119,7 +122,7 @@ fn start(
     })?;
     let [out_path, err_path] = dir.fifo_paths();
     let output = |path: &std::path::Path| {
-        fs::open_fifo_both(path).map_err(|source| Failure {
+        pipe::open_both(path).map_err(|source| Failure {
             stage: "output",
             what: format!("cannot open {}", path.display()),
             source,

@@ -11,7 +11,7 @@ use std::{
 use crate::{
     job::ProcessIdentity,
     sys::{
-        clock, poll,
+        clock,
         process::{self, ExitReport, PidFd},
         spawn::Child,
     },
@@ -119,7 +119,7 @@ impl MainProcess {
                     Fate::Known(ExitReport { ended, resources, storage_bytes })
                 }))
             }
-            Self::Adopted(adopted) => adopted.fate(),
+            Self::Adopted(adopted) => Ok(adopted.fate()),
         }
     }
 
@@ -142,21 +142,20 @@ impl MainProcess {
 }
 
 impl Adopted {
-    fn fate(&mut self) -> io::Result<Option<Fate>> {
+    fn fate(&mut self) -> Option<Fate> {
         self.take_report();
         if let Some(report) = self.report {
-            return Ok(Some(Fate::Known(report)));
+            return Some(Fate::Known(report));
         }
         if let Some(handle) = &self.handle {
-            let [is_gone] = poll::readable([Some(handle.as_fd())], Some(Duration::ZERO))?;
-            if !is_gone {
-                return Ok(None);
+            if !handle.has_ended() {
+                return None;
             }
             if let Some(ended) = handle.exit_status() {
                 let resources = process::Resources::default();
                 let report = ExitReport { ended, resources, storage_bytes: (0, 0) };
                 self.report = Some(report);
-                return Ok(Some(Fate::Known(report)));
+                return Some(Fate::Known(report));
             }
         }
         let now = clock::since_boot();
@@ -164,7 +163,7 @@ impl Adopted {
         // Its parent, whoever that is, may not have reaped it yet.
         let may_come = self.handle.is_some() || self.reports.is_some();
         let is_over = !may_come || now >= gone + REPORT_WAIT;
-        Ok(is_over.then_some(Fate::Unknown))
+        is_over.then_some(Fate::Unknown)
     }
 
     fn take_report(&mut self) {

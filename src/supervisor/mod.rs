@@ -31,7 +31,7 @@ use crate::{
     store::{JobDir, JobRecord, StoreError},
     sys::{
         cgroup::GroupParent,
-        clock, fs, process,
+        clock, faults, pipe, process,
         signal::{self, Signals},
     },
 };
@@ -47,9 +47,9 @@ pub struct Fifos(pub [OwnedFd; 2]);
 impl Fifos {
     /// Makes the FIFOs of a job, or takes those that are there, and opens their reading ends.
     pub fn open(dir: &JobDir) -> Result<Self, std::io::Error> {
-        let open = |path: &std::path::Path| match fs::create_fifo(path) {
+        let open = |path: &std::path::Path| match pipe::create(path) {
             Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
-            Ok(()) | Err(_) => fs::open_fifo_reader(path),
+            Ok(()) | Err(_) => pipe::open_reader(path),
         };
         let [out, err] = dir.fifo_paths();
         Ok(Self([open(&out)?, open(&err)?]))
@@ -58,7 +58,7 @@ impl Fifos {
     /// Opens the reading ends of FIFOs that are there, so that they outlive their supervisor.
     pub fn keep(dir: &JobDir) -> Result<Self, std::io::Error> {
         let [out, err] = dir.fifo_paths();
-        Ok(Self([fs::open_fifo_reader(&out)?, fs::open_fifo_reader(&err)?]))
+        Ok(Self([pipe::open_reader(&out)?, pipe::open_reader(&err)?]))
     }
 
     /// The same ends in further descriptors.
@@ -131,6 +131,7 @@ fn become_supervisor() -> Result<Signals, SupervisorError> {
     // a session already has one.
     let _ = process::leave_session();
     process::set_name(c"jobwarden-sup");
+    faults::role(faults::Role::Supervisor);
     process::become_subreaper().map_err(system("become a subreaper"))?;
     Signals::take().map_err(system("take signals"))
 }
@@ -144,7 +145,9 @@ fn supervise_taken(
 ) -> Result<Supervised, SupervisorError> {
     // Before the claim: what is asked from the start on wants an answer.
     let queued_change = record.dir().timeout_request()?;
+    faults::point("supervisor.locked");
     claim(&mut record)?;
+    faults::point("supervisor.claimed");
     match launch::launch(&mut record, fifos, host)? {
         launch::Launched::Failed(end) => {
             tell_end(&mut record, *end)?;
@@ -159,6 +162,7 @@ fn supervise_taken(
                 stop: None,
                 exit: None,
                 is_unknown: false,
+                may_lack_output: false,
             };
             Attempt::new(record, *live, signals, beginning)?.supervise()
         }
@@ -170,7 +174,9 @@ impl Attempt {
     fn supervise(mut self) -> Result<Supervised, SupervisorError> {
         let end = self.run_to_end()?;
         let (mut record, main) = self.into_parts();
+        faults::point("supervisor.drained");
         tell_end(&mut record, end)?;
+        faults::point("supervisor.ended");
         // Only now: until its end is recorded the zombie keeps the status.
         main.reap().map_err(system("reap the job"))?;
         Ok(Supervised::ToTheEnd)
@@ -219,6 +225,7 @@ fn tell_end(record: &mut JobRecord, end: End) -> Result<(), SupervisorError> {
     let event = Event::Ended(end);
     for _ in 1..END_TRIES {
         if record.append(&event).is_ok() {
+            faults::point("supervisor.end_recorded");
             // The end is told; a FIFO that stays behind harms nobody.
             let _ = record.dir().remove_fifos();
             return Ok(());

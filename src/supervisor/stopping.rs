@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     job::{Event, StopCause, Time},
-    sys::{clock, signal, tree},
+    sys::{clock, faults, signal, tree},
 };
 
 use super::{
@@ -63,6 +63,7 @@ impl Attempt {
         // Written before the signal: whoever reads on knows why the process ends.
         self.record.append(&Event::Stopping { cause, time: Time::from(clock::now()) })?;
         let kill_at = Some(clock::since_boot() + grace);
+        faults::point("supervisor.stopping");
         self.stop = Some(Stop { cause, reason, limit, kill_at });
         if !grace.is_zero() {
             let stop_signal = self.record.accepted().spec.stop_signal_or_default();

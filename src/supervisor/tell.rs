@@ -51,7 +51,13 @@ pub(super) struct Leftovers {
     pub(super) killed_holding_output: usize,
     /// How many could not be killed.
     pub(super) survivors: usize,
+    /// Whether output may have been lost with those who died.
+    pub(super) may_lack_output: bool,
 }
+
+/// What is said where nobody held the output of a job while it ended.
+pub(super) const MAY_LACK_OUTPUT: &str =
+    "its supervisor and its launcher were killed, and what it wrote last may be missing";
 
 /// The sentence about how a process ended.
 pub(super) fn message(
@@ -87,6 +93,10 @@ pub(super) fn message(
     }
     if leftovers.survivors > 0 {
         text += &format!("; {} processes could not be killed", leftovers.survivors);
+    }
+    if leftovers.may_lack_output {
+        text += "; ";
+        text += MAY_LACK_OUTPUT;
     }
     if let Some(fault) = log_fault {
         text += &format!("; output was lost: {fault}");
@@ -133,7 +143,7 @@ mod tests {
             message(killed, EndCause::Killed, None, none, None),
             "The process died of SIGKILL sent by Kill."
         );
-        let left = Leftovers { killed_holding_output: 2, survivors: 0 };
+        let left = Leftovers { killed_holding_output: 2, ..none };
         assert_eq!(
             message(ExitStatus::Code(0), EndCause::Exited, None, left, None),
             "The process exited with code 0; 2 leftover processes held its output and were killed."

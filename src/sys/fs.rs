@@ -5,9 +5,9 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _, Write as _},
+    io::{self, Read as _},
     os::{
-        fd::{AsFd, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+        fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
     },
     path::Path,
@@ -17,22 +17,38 @@ use nix::{
     fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, open, renameat2},
     libc,
     sys::stat::Mode,
-    unistd::{linkat, mkfifo},
+    unistd::linkat,
 };
 
-use super::io_error;
+#[cfg(any(test, feature = "faults"))]
+use super::faults::Change;
+use super::{faults, io_error};
 
-const FILE_MODE: u32 = 0o600;
+/// Notes a change where tests can record it.
+macro_rules! note {
+    ($change:expr) => {{
+        #[cfg(any(test, feature = "faults"))]
+        faults::note(|| $change);
+    }};
+}
+
+pub(super) const FILE_MODE: u32 = 0o600;
 const DIR_MODE: u32 = 0o700;
 
 /// Makes the private folder `path`; its parent must exist. An existing one is an error.
 pub fn create_dir(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().mode(DIR_MODE).create(path)
+    faults::check()?;
+    std::fs::DirBuilder::new().mode(DIR_MODE).create(path)?;
+    note!(Change::MadeDir(path.to_owned()));
+    Ok(())
 }
 
 /// Makes the private folder `path` and its parents where they are missing.
 pub fn create_dir_all(path: &Path) -> io::Result<()> {
-    std::fs::DirBuilder::new().mode(DIR_MODE).recursive(true).create(path)
+    faults::check()?;
+    std::fs::DirBuilder::new().mode(DIR_MODE).recursive(true).create(path)?;
+    note!(Change::MadeDir(path.to_owned()));
+    Ok(())
 }
 
 /// Makes the named file with `bytes` in it, whole or not at all. An existing one is an error.
@@ -41,7 +57,8 @@ pub fn create_dir_all(path: &Path) -> io::Result<()> {
 /// then as well; the name itself needs a sync of the folder.
 pub fn create_whole(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
     let flags = OFlag::O_TMPFILE | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-    let mut file = match open(dir, flags, Mode::from_bits_truncate(FILE_MODE)) {
+    faults::check()?;
+    let file = match open(dir, flags, Mode::from_bits_truncate(FILE_MODE)) {
         Ok(fd) => File::from(fd),
         // Some file systems (9p, overlays of old kernels) have no unnamed files.
         Err(nix::errno::Errno::EOPNOTSUPP | nix::errno::Errno::EISDIR) => {
@@ -49,20 +66,30 @@ pub fn create_whole(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Res
         }
         Err(errno) => return Err(io_error(errno)),
     };
-    file.write_all(bytes)?;
+    note!(Change::made(&file, None));
+    write_at(&file, bytes, 0)?;
     if sync {
-        file.sync_all()?;
+        self::sync(&file)?;
     }
+    faults::check()?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
-    linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, &dir.join(name), AtFlags::AT_SYMLINK_FOLLOW)
-        .map_err(io_error)
+    let path = dir.join(name);
+    linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)
+        .map_err(io_error)?;
+    note!(Change::Linked(Change::file(&file), path));
+    Ok(())
 }
 
 fn create_whole_by_rename(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.new"));
-    write_new(&temporary, bytes, sync)?;
-    std::fs::hard_link(&temporary, dir.join(name))?;
-    std::fs::remove_file(&temporary)
+    remove_if_any(&temporary)?;
+    let file = write_new(&temporary, bytes, sync)?;
+    faults::check()?;
+    let path = dir.join(name);
+    std::fs::hard_link(&temporary, &path)?;
+    note!(Change::Linked(Change::file(&file), path));
+    drop(file);
+    remove_if_any(&temporary)
 }
 
 /// Replaces the named file by one with `bytes`, all or nothing.
@@ -72,23 +99,59 @@ fn create_whole_by_rename(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> i
 pub fn replace(dir: &Path, name: &str, bytes: &[u8], sync: bool) -> io::Result<()> {
     let temporary = dir.join(format!(".{name}.new"));
     // A leftover of a crash is not a special case.
-    match std::fs::remove_file(&temporary) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        Ok(()) | Err(_) => {}
-    }
+    remove_if_any(&temporary)?;
     write_new(&temporary, bytes, sync)?;
-    std::fs::rename(&temporary, dir.join(name))
+    rename(&temporary, &dir.join(name))
 }
 
-fn write_new(path: &Path, bytes: &[u8], sync: bool) -> io::Result<()> {
-    let mut file = create_new(path)?;
-    file.write_all(bytes)?;
-    if sync { file.sync_all() } else { Ok(()) }
+fn write_new(path: &Path, bytes: &[u8], sync: bool) -> io::Result<File> {
+    let file = create_new(path)?;
+    write_at(&file, bytes, 0)?;
+    if sync {
+        self::sync(&file)?;
+    }
+    Ok(file)
+}
+
+/// Renames a file or folder; what stands at `to` is replaced if it can be.
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
+    faults::check()?;
+    std::fs::rename(from, to)?;
+    note!(Change::Renamed(from.to_owned(), to.to_owned()));
+    Ok(())
+}
+
+/// Puts all of a file on the disk: its bytes and what is known of it.
+pub fn sync(file: &File) -> io::Result<()> {
+    faults::check()?;
+    file.sync_all()?;
+    note!(Change::Synced(Change::file(file)));
+    Ok(())
+}
+
+/// Puts the bytes of a file on the disk.
+pub fn sync_data(file: &File) -> io::Result<()> {
+    faults::check()?;
+    file.sync_data()?;
+    note!(Change::Synced(Change::file(file)));
+    Ok(())
+}
+
+/// Cuts a file off or extends it.
+pub fn resize(file: &File, bytes: u64) -> io::Result<()> {
+    faults::check()?;
+    file.set_len(bytes)?;
+    note!(Change::Resized(Change::file(file), bytes));
+    Ok(())
 }
 
 /// Makes an empty private file for reading and writing. An existing one is an error.
 pub fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)
+    faults::check()?;
+    let file =
+        OpenOptions::new().read(true).write(true).create_new(true).mode(FILE_MODE).open(path)?;
+    note!(Change::made(&file, Some(path)));
+    Ok(file)
 }
 
 /// Makes an empty private file with `bytes` reserved for it, so that filling it needs no room.
@@ -101,7 +164,7 @@ pub fn create_reserved(path: &Path, bytes: u64) -> io::Result<File> {
         Ok(()) => Ok(file),
         Err(error) => {
             drop(file);
-            let _ = std::fs::remove_file(path);
+            let _ = remove_if_any(path);
             Err(error)
         }
     }
@@ -109,6 +172,7 @@ pub fn create_reserved(path: &Path, bytes: u64) -> io::Result<File> {
 
 /// Sets `bytes` aside for a file from its beginning. The size stays.
 pub fn reserve(file: &File, bytes: u64) -> io::Result<()> {
+    faults::check()?;
     let length = i64::try_from(bytes).unwrap_or(i64::MAX);
     match fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, 0, length) {
         Ok(()) | Err(nix::errno::Errno::EOPNOTSUPP) => Ok(()),
@@ -125,39 +189,9 @@ pub fn punch_hole(file: &File, from: u64, to: u64) -> io::Result<()> {
     fallocate(file, flags, number(from), number(length)).map_err(io_error)
 }
 
-/// Moves up to `length` bytes from a pipe into a file at `offset`; tells how many. Zero if nobody
-/// can write to the pipe any more; `WouldBlock` if it is empty.
-///
-/// The kernel takes out of the pipe just what it has put into the file (splice(2)): whoever is
-/// killed meanwhile, no byte is lost and none comes twice.
-pub fn splice(pipe: &File, file: &File, offset: u64, length: usize) -> io::Result<usize> {
-    use nix::fcntl::{SpliceFFlags, splice};
-    let mut at = i64::try_from(offset).map_err(io::Error::other)?;
-    splice(pipe, None, file, Some(&mut at), length, SpliceFFlags::SPLICE_F_NONBLOCK)
-        .map_err(io_error)
-}
-
-/// How many bytes a pipe holds now.
-pub fn available(pipe: &File) -> io::Result<usize> {
-    let mut count: libc::c_int = 0;
-    // SAFETY: the descriptor is open, and the pointer is valid for the call.
-    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut count) };
-    if result == 0 {
-        Ok(usize::try_from(count).unwrap_or(0))
-    } else {
-        Err(io::Error::last_os_error())
-    }
-}
-
 /// A second descriptor for the same open file.
 pub fn share(file: &File) -> io::Result<File> {
     file.try_clone()
-}
-
-/// Lets a pipe hold up to `bytes`, so that who writes need not wait for who reads so often.
-pub fn set_pipe_capacity(pipe: impl AsFd, bytes: i32) -> io::Result<()> {
-    let capacity = nix::fcntl::FcntlArg::F_SETPIPE_SZ(bytes);
-    nix::fcntl::fcntl(pipe, capacity).map(drop).map_err(io_error)
 }
 
 /// Where the next bytes of a file are that are no hole, from `offset` on; `None` if there are
@@ -173,18 +207,19 @@ pub fn next_data(file: &File, offset: u64) -> io::Result<Option<u64>> {
 
 /// Opens a file for reading and writing, or makes it.
 pub fn open_or_create(path: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(FILE_MODE)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+    match open_to_write(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => match create_new(path) {
+            // Another was faster.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open_to_write(path),
+            created => created,
+        },
+        opened => opened,
+    }
 }
 
 /// Opens a file for appending, or makes it.
 pub fn open_to_append(path: &Path) -> io::Result<File> {
+    faults::check()?;
     OpenOptions::new()
         .append(true)
         .create(true)
@@ -195,12 +230,14 @@ pub fn open_to_append(path: &Path) -> io::Result<File> {
 
 /// Opens an existing file for reading and writing.
 pub fn open_to_write(path: &Path) -> io::Result<File> {
+    faults::check()?;
     OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOFOLLOW).open(path)
 }
 
 /// Opens a regular file for reading. A FIFO, a device or a link planted there is an error.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     // Without O_NONBLOCK the open of a FIFO would wait for a writer.
+    faults::check()?;
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     if file.metadata()?.is_file() {
@@ -233,7 +270,10 @@ pub fn read_small_if_any(path: &Path, bytes_max: usize) -> io::Result<Option<Vec
 
 /// Writes all of `bytes` at `offset`; the position of the file does not matter.
 pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-    file.write_all_at(bytes, offset)
+    faults::check()?;
+    file.write_all_at(bytes, offset)?;
+    note!(Change::Wrote(Change::file(file), offset, bytes.to_vec()));
+    Ok(())
 }
 
 /// Reads at `offset` until `buffer` is full or the file ends.
@@ -252,7 +292,10 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize>
 
 /// Puts the entries of a folder on the disk.
 pub fn sync_dir(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+    faults::check()?;
+    File::open(path)?.sync_all()?;
+    note!(Change::SyncedDir(path.to_owned()));
+    Ok(())
 }
 
 /// The size of the file at `path`; zero if there is none.
@@ -269,43 +312,22 @@ pub fn modified(path: &Path) -> Option<std::time::SystemTime> {
     std::fs::symlink_metadata(path).ok()?.modified().ok()
 }
 
-/// A pipe: its reading end, which does not wait, and its writing end.
-pub fn pipe() -> io::Result<(File, File)> {
-    let (reader, writer) =
-        nix::unistd::pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(io_error)?;
-    Ok((File::from(reader), File::from(writer)))
-}
-
 /// Removes a file; one that is not there is no error.
 pub fn remove_if_any(path: &Path) -> io::Result<()> {
     match std::fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
+        Ok(()) => note!(Change::Removed(path.to_owned())),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Err(_) => {}
     }
+    Ok(())
 }
 
 /// Renames without ever replacing what stands at `to`.
 pub fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE).map_err(io_error)
-}
-
-/// Makes a private FIFO.
-pub fn create_fifo(path: &Path) -> io::Result<()> {
-    mkfifo(path, Mode::from_bits_truncate(FILE_MODE)).map_err(io_error)
-}
-
-/// Opens the reading end of a FIFO without waiting for a writer; reads do not wait either.
-pub fn open_fifo_reader(path: &Path) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    open(path, flags, Mode::empty()).map_err(io_error)
-}
-
-/// Opens both ends of a FIFO in one descriptor: its holder never sees SIGPIPE.
-///
-/// Linux defines this for FIFOs (fifo(7)); POSIX leaves it open.
-pub fn open_fifo_both(path: &Path) -> io::Result<OwnedFd> {
-    open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
-        .map_err(io_error)
+    faults::check()?;
+    renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE).map_err(io_error)?;
+    note!(Change::Renamed(from.to_owned(), to.to_owned()));
+    Ok(())
 }
 
 /// Closes every descriptor from 3 on but these. Whoever owned one of the others must not use it

@@ -69,14 +69,14 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::sys::{fs, signal};
+    use crate::sys::{pipe, signal};
 
     #[test]
     fn who_carries_the_mark_or_the_pipe_is_found_with_its_children_and_no_stranger() {
         let folder = tempfile::tempdir().unwrap();
         let fifo = folder.path().join("out.fifo");
-        fs::create_fifo(&fifo).unwrap();
-        let holder = || Stdio::from(fs::open_fifo_both(&fifo).unwrap());
+        pipe::create(&fifo).unwrap();
+        let holder = || Stdio::from(pipe::open_both(&fifo).unwrap());
         let sleep = |mark: Option<&str>, output: Stdio| {
             let mut command = Command::new("sh");
             command.args(["-c", "sleep 30 & wait"]).stdout(output);

@@ -6,10 +6,12 @@
 pub mod cgroup;
 pub mod clock;
 pub mod dir;
+pub mod faults;
 pub mod fs;
 pub mod inotify;
 pub mod lock;
 pub mod marks;
+pub mod pipe;
 pub mod poll;
 pub mod process;
 pub mod signal;

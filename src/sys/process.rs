@@ -94,6 +94,12 @@ impl PidFd {
         }
     }
 
+    /// Whether the process has ended, reaped or not.
+    pub fn has_ended(&self) -> bool {
+        let ready = super::poll::readable([Some(self.0.as_fd())], Some(Duration::ZERO));
+        ready.is_ok_and(|[has_ended]| has_ended)
+    }
+
     /// How the process ended, whoever's child it was; `None` while it runs or is a zombie, and
     /// where the kernel does not say (before 6.15).
     ///

@@ -16,6 +16,8 @@ mod deaths;
 mod delete;
 mod drain;
 mod environment;
+#[cfg(feature = "faults")]
+mod fault_points;
 mod fixtures;
 mod inbox;
 mod kill;
@@ -31,6 +33,7 @@ mod request_id;
 mod rerun;
 mod restart;
 mod root;
+mod storm;
 mod streams;
 mod tail;
 mod tail_follow;

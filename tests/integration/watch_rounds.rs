@@ -26,10 +26,10 @@ const SEEDS: [u64; 2] = [1, 20_261_121];
 const ROUNDS: u64 = 100;
 
 /// Numbers that look random and come again with the seed (splitmix64).
-struct Numbers(u64);
+pub(crate) struct Numbers(pub(crate) u64);
 
 impl Numbers {
-    fn below(&mut self, bound: u64) -> u64 {
+    pub(crate) fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -54,8 +54,8 @@ fn random_spec(numbers: &mut Numbers) -> JobSpec {
 
 /// Everything that a watch brought.
 #[derive(Default)]
-struct Told {
-    kinds: HashMap<String, Vec<EventType>>,
+pub(crate) struct Told {
+    pub(crate) kinds: HashMap<String, Vec<EventType>>,
     bytes: HashMap<String, [Vec<u8>; 2]>,
     last_sequence: u64,
 }
@@ -86,7 +86,7 @@ impl Told {
     }
 }
 
-async fn watch(client: Client, mut all: mpsc::Receiver<Vec<String>>) -> Told {
+pub(crate) async fn watch(client: Client, mut all: mpsc::Receiver<Vec<String>>) -> Told {
     let types = [
         EventType::Created,
         EventType::Started,
@@ -203,7 +203,7 @@ fn stored(daemon: &Daemon, id: &str) -> [Vec<u8>; 2] {
     ["stdout.log", "stderr.log"].map(|name| fs::read(folder.join(name)).unwrap_or_default())
 }
 
-fn check(daemon: &Daemon, ids: &[String], told: &Told) {
+pub(crate) fn check(daemon: &Daemon, ids: &[String], told: &Told) {
     let known: BTreeSet<&String> = told.kinds.keys().collect();
     let expected: BTreeSet<&String> = ids.iter().collect();
     let strange: Vec<_> =

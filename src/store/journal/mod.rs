@@ -28,7 +28,7 @@ use self::segment::{Found, Scanned, Segment, Tail};
 use super::{Layout, Store, StoreError, hex, layout};
 use crate::{
     job::{JobId, Time},
-    sys::{clock, dir, fs},
+    sys::{clock, dir, faults, fs},
 };
 
 /// The largest size at which a segment is followed by the next.
@@ -255,13 +255,14 @@ impl Journal {
         }
         let dir = self.shared.layout.journal();
         let header = segment::Header::new(&self.epoch, self.next, &self.boot_id, &self.told);
+        faults::point("journal.full");
         match segment::create(&dir, &header, segment_bytes(&self.limits)) {
             Ok((file, segment)) => {
                 let old = std::mem::replace(&mut self.file, file);
                 let mut segments = self.shared.lock();
                 if let Some(full) = segments.back() {
                     // Gives back what was set aside and not needed.
-                    let _ = old.set_len(full.bytes);
+                    let _ = fs::resize(&old, full.bytes);
                 }
                 segments.push_back(segment);
                 drop(segments);
@@ -296,7 +297,7 @@ impl Journal {
     /// epoch, even if the host boots before it.
     pub fn close(&mut self) -> Result<(), StoreError> {
         let dir = self.shared.layout.journal();
-        self.file.sync_data().map_err(StoreError::io("sync", &dir))?;
+        fs::sync_data(&self.file).map_err(StoreError::io("sync", &dir))?;
         let closed = Closed { epoch: self.epoch.clone(), next: self.next };
         let bytes = serde_json::to_vec(&closed).unwrap_or_default();
         let path = dir.join(layout::JOURNAL_CLOSED);

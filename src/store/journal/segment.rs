@@ -205,7 +205,7 @@ pub(super) fn reopen(dir: &Path, segment: &Segment) -> Result<File, StoreError> 
     let path = path(dir, segment.first);
     let open = || -> io::Result<File> {
         let file = fs::open_to_write(&path)?;
-        file.set_len(segment.bytes)?;
+        fs::resize(&file, segment.bytes)?;
         Ok(file)
     };
     open().map_err(StoreError::io("open", &path))

@@ -139,6 +139,11 @@ impl Daemon {
         children[0]
     }
 
+    /// The launcher, if it has not just died.
+    pub(crate) fn launcher_if_any(&self) -> Option<i32> {
+        children_of(self.pid()).first().copied()
+    }
+
     /// The folder of a job.
     pub(crate) fn folder(&self, id: &str) -> PathBuf {
         let days = fs::read_dir(self.root.join("jobs")).expect("a store has jobs/");
@@ -161,6 +166,17 @@ impl Daemon {
         let slots = self.slots(id);
         let last = slots.iter().rev().find(|slot| slot["supervisor"].is_object())?;
         process_in(&last["supervisor"]).filter(Process::is_alive).map(|process| process.pid)
+    }
+
+    /// What the log of standard output holds now.
+    pub(crate) fn stdout_so_far(&self, id: &str) -> String {
+        fs::read_to_string(self.folder(id).join("stdout.log")).unwrap_or_default()
+    }
+
+    /// Whether the service lives.
+    #[cfg(feature = "faults")]
+    pub(crate) fn is_alive(&mut self) -> bool {
+        matches!(self.process.try_wait(), Ok(None))
     }
 
     /// Kills the service alone, as the kernel would, and waits for its death.
