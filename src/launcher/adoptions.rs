@@ -1,4 +1,7 @@
 //! Supervisors in the place of dead ones.
+//!
+//! What a job needs to be taken up stays here until it has ended, whoever supervises it: the
+//! FIFOs, a handle to its main process, and how that ended.
 
 use std::{
     collections::HashMap,
@@ -16,13 +19,13 @@ use crate::{
         self, Fifos, Inheritance, Orphaned, Supervised, SupervisorError, report_line, system,
     },
     sys::{
-        clock, faults,
-        process::{self, ExitReport},
-        tree,
+        clock, faults, lock,
+        process::{self, ExitReport, PidFd},
+        tree::{self, Listed},
     },
 };
 
-use super::{EXIT_LOOK, Launcher, orphans::Identity};
+use super::{EXIT_FAILED, EXIT_LOOK, Launcher, orphans::Identity};
 
 /// Deaths after each of which the next supervisor follows at once.
 const QUICK_DEATHS: u32 = 8;
@@ -31,39 +34,56 @@ const PAUSE_STEP: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// A supervisor that lived this long begins a new count.
 const LIVED_WELL: Duration = Duration::from_mins(1);
+/// Supervisors that may fail by themselves before the next ends the job.
+const FAILURES_MAX: u32 = 5;
+/// How often it is looked whether another holds a job, at first (it may be a process that is being
+/// started) and later (it is another launcher's supervisor).
+const HELD_LOOK: Duration = Duration::from_millis(20);
+const HELD_LOOKS: u32 = 100;
+const HELD_LOOK_LATER: Duration = Duration::from_secs(5);
 
-/// Jobs whose supervisors have died here: at most those that run.
+/// Jobs whose supervisors have died here and that have not ended: at most those that run.
 #[derive(Debug, Default)]
 pub(super) struct Adoptions(HashMap<JobId, Adoption>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Adoption {
+    dir: JobDir,
     deaths: u32,
+    /// How many of them were no deaths by a signal.
+    failures: u32,
+    held_looks: u32,
     /// When the next supervisor is due, on the boot clock; `None` while there is one.
     due: Option<Duration>,
-    keepers: Option<Fifos>,
+    fifos: Option<Fifos>,
     may_lack_output: bool,
     /// The main process, once it is known.
     main: Option<Identity>,
-    dir: Option<JobDir>,
+    handle: Option<PidFd>,
     report: Option<ExitReport>,
     /// Where its supervisor hears how the main process ended.
     reports: Option<File>,
 }
 
 impl Adoptions {
-    /// Plans another supervisor for a job of which one has died after a while.
-    pub(super) fn plan(&mut self, id: JobId, deaths: u32, lived: Duration, keepers: Option<Fifos>) {
-        let deaths = if lived >= LIVED_WELL { 1 } else { deaths };
-        let pause = PAUSE_STEP.saturating_mul(deaths.saturating_sub(QUICK_DEATHS)).min(PAUSE_MAX);
-        let adoption = self.0.entry(id).or_default();
-        adoption.deaths = deaths;
-        adoption.due = Some(clock::since_boot() + pause);
-        adoption.keepers = keepers.or(adoption.keepers.take());
-        adoption.reports = None;
+    /// The job of which a supervisor has died or is missing.
+    fn entry(&mut self, id: JobId, dir: JobDir) -> &mut Adoption {
+        self.0.entry(id).or_insert_with(|| Adoption {
+            dir,
+            deaths: 0,
+            failures: 0,
+            held_looks: 0,
+            due: None,
+            fifos: None,
+            may_lack_output: false,
+            main: None,
+            handle: None,
+            report: None,
+            reports: None,
+        })
     }
 
-    /// Whether any job waits for a supervisor.
+    /// Whether any job is without a supervisor of ours.
     pub(super) fn are_due(&self) -> bool {
         self.0.values().any(|adoption| adoption.due.is_some())
     }
@@ -84,11 +104,9 @@ impl Adoptions {
     /// Passes on how a process ended, if it is the main process of such a job.
     pub(super) fn report(&mut self, identity: Identity, report: &ExitReport) {
         for adoption in self.0.values_mut() {
-            if adoption.main.is_none()
-                && let Some(dir) = &adoption.dir
-            {
+            if adoption.main.is_none() {
                 // It was just being started when its supervisor died.
-                adoption.main = main_of(dir);
+                adoption.main = main_of(&adoption.dir);
             }
             if adoption.main == Some(identity) {
                 adoption.report = Some(*report);
@@ -99,6 +117,68 @@ impl Adoptions {
 }
 
 impl Adoption {
+    fn note_death(&mut self, lived: Duration, has_failed: bool) {
+        if lived >= LIVED_WELL {
+            (self.deaths, self.failures) = (0, 0);
+        }
+        self.deaths += 1;
+        self.failures += u32::from(has_failed);
+        let pauses = self.deaths.saturating_sub(QUICK_DEATHS);
+        self.reports = None;
+        self.try_after(PAUSE_STEP.saturating_mul(pauses).min(PAUSE_MAX));
+    }
+
+    fn try_after(&mut self, pause: Duration) {
+        self.due = Some(clock::since_boot() + pause);
+    }
+
+    /// Whether somebody has the job: then it is looked again later.
+    fn is_held(&mut self) -> bool {
+        if !lock::is_held(&self.dir.lock_path()).unwrap_or(false) {
+            self.held_looks = 0;
+            return false;
+        }
+        self.held_looks = self.held_looks.saturating_add(1);
+        self.try_after(if self.held_looks < HELD_LOOKS { HELD_LOOK } else { HELD_LOOK_LATER });
+        true
+    }
+
+    /// Takes hold of all that is needed: what is there already stays.
+    fn hold(&mut self, found: &Orphaned) -> Result<(), SupervisorError> {
+        if self.fifos.is_none() {
+            self.fifos = Some(Fifos::open(&self.dir).map_err(system("open the FIFOs"))?);
+            // Looked at when they are open: what lives now has lost nothing.
+            self.may_lack_output = !found.is_alive();
+        }
+        if let Orphaned::Started(main) = found {
+            self.main = Some((main.pid, main.start_ticks));
+            if self.handle.is_none() {
+                self.handle = PidFd::open_exactly(main.pid, main.start_ticks).ok().flatten();
+            }
+        }
+        Ok(())
+    }
+
+    /// What a supervisor gets of it.
+    fn inheritance(&mut self) -> Result<Inheritance, SupervisorError> {
+        let make = |source| system("make what an adopted job needs")(source);
+        let Some(fifos) = &self.fifos else {
+            return Err(make(std::io::ErrorKind::NotFound.into()));
+        };
+        let fifos = fifos.try_clone().map_err(make)?;
+        let main = self.handle.as_ref().map(PidFd::share).transpose().map_err(make)?;
+        let (reports, writer) = supervisor::report_pipe().map_err(make)?;
+        self.reports = Some(writer);
+        self.pass_on();
+        Ok(Inheritance {
+            fifos,
+            reports: Some(reports),
+            main,
+            may_lack_output: self.may_lack_output,
+            is_last: self.failures >= FAILURES_MAX,
+        })
+    }
+
     fn pass_on(&mut self) {
         if let (Some(report), Some(pipe)) = (&self.report, &mut self.reports) {
             // It fits into an empty pipe; if nobody reads any more, the next supervisor will.
@@ -118,101 +198,132 @@ impl Launcher {
     /// Adopts a job because the service asks for it: its supervisor was no child of this process.
     pub(super) fn adopt_asked(&mut self, id: JobId) {
         let is_ours = self.forked.values().any(|forked| forked.id == id);
-        if !is_ours && !self.adoptions.0.contains_key(&id) {
-            self.adoptions.plan(id, 0, Duration::ZERO, None);
+        if is_ours || self.adoptions.0.contains_key(&id) {
+            return;
+        }
+        let adoption = self.adoptions.entry(id, JobDir::at(self.layout.job(id)));
+        if let Some(held) = self.kept.take(id) {
+            (adoption.fifos, adoption.handle) = (held.fifos, held.main);
+            adoption.may_lack_output = held.may_lack_output;
+        }
+        adoption.try_after(Duration::ZERO);
+    }
+
+    /// Plans another supervisor for a job of which one has died.
+    pub(super) fn plan_adoption(
+        &mut self,
+        id: JobId,
+        lived: Duration,
+        has_failed: bool,
+        keepers: Option<Fifos>,
+    ) {
+        let adoption = self.adoptions.entry(id, JobDir::at(self.layout.job(id)));
+        if adoption.fifos.is_none() {
+            adoption.fifos = keepers;
+        }
+        adoption.note_death(lived, has_failed);
+    }
+
+    /// Looks again at a job that another has: it is needed here until it has ended.
+    pub(super) fn look_again(&mut self, id: JobId) {
+        if let Some(adoption) = self.adoptions.0.get_mut(&id) {
+            adoption.try_after(Duration::ZERO);
         }
     }
 
     /// Forks a supervisor for a job whose supervisor died.
     pub(super) fn adopt(&mut self, id: JobId) {
-        let dir = JobDir::at(self.layout.job(id));
-        match supervisor::orphaned(&dir) {
-            Ok(Orphaned::NotStarted | Orphaned::Started(_)) => {}
-            Ok(Orphaned::Ended) => return self.give_up(id),
-            Err(_) if !dir.lock_path().exists() => return self.give_up(id),
-            Err(error) => return self.try_later(id, &error.to_string()),
-        }
-        match self.fork_adopter(id, &dir) {
-            Ok(()) => {}
-            Err(error) => self.try_later(id, &error.to_string()),
+        let Some(adoption) = self.adoptions.0.get_mut(&id) else { return };
+        let begun = match supervisor::orphaned(&adoption.dir) {
+            Ok(Orphaned::Ended) => {
+                self.end_adoption(id);
+                return self.tell(Notice::Gone(id));
+            }
+            Ok(found) => {
+                // Before anything else: what is held does not get lost.
+                let held = adoption.hold(&found);
+                if adoption.is_held() {
+                    return;
+                }
+                held.and_then(|()| self.fork_adopter(id))
+            }
+            Err(error) => Err(error),
+        };
+        if let Err(error) = begun
+            && let Some(adoption) = self.adoptions.0.get_mut(&id)
+        {
+            let source = std::error::Error::source(&error);
+            let source = source.map(|source| format!(": {source}")).unwrap_or_default();
+            eprintln!("jobwarden launcher: cannot take up the job {id} yet: {error}{source}");
+            adoption.deaths = adoption.deaths.max(QUICK_DEATHS);
+            adoption.note_death(Duration::ZERO, false);
         }
     }
 
-    fn fork_adopter(&mut self, id: JobId, dir: &JobDir) -> Result<(), SupervisorError> {
-        let held = self.kept.take(id);
-        let (kept_fifos, main, kept_lack) =
-            held.map_or((None, None, false), |held| (held.fifos, held.main, held.may_lack_output));
+    fn fork_adopter(&mut self, id: JobId) -> Result<(), SupervisorError> {
         let Some(adoption) = self.adoptions.0.get_mut(&id) else { return Ok(()) };
-        let keepers = if let Some(keepers) = adoption.keepers.take() {
-            keepers
-        } else if let Some(kept) = kept_fifos {
-            adoption.may_lack_output = kept_lack;
-            kept
-        } else {
-            let fifos = Fifos::open(dir).map_err(system("open the FIFOs"))?;
-            // Looked at when they are open: what lives now has lost nothing.
-            adoption.may_lack_output = !supervisor::orphaned(dir)?.is_alive();
-            fifos
-        };
-        let needed = keepers.try_clone().and_then(|fifos| Ok((fifos, supervisor::report_pipe()?)));
-        let (fifos, (reports, writer)) = match needed {
-            Ok(needed) => needed,
-            Err(error) => {
-                adoption.keepers = Some(keepers);
-                return Err(system("make what an adopted job needs")(error));
-            }
-        };
-        let deaths = adoption.deaths;
-        adoption.reports = Some(writer);
-        adoption.dir = Some(dir.clone());
-        adoption.main = adoption.main.or_else(|| main_of(dir));
         if adoption.report.is_none() {
             adoption.report = adoption.main.and_then(|main| self.orphans.get(main));
         }
-        adoption.pass_on();
+        let inheritance = adoption.inheritance()?;
+        let dir = adoption.dir.clone();
         faults::point("launcher.adopting");
-        let mut kept: Vec<_> = fifos.0.iter().map(AsRawFd::as_raw_fd).collect();
-        kept.push(reports.as_raw_fd());
-        kept.extend(main.as_ref().map(|main| main.as_fd().as_raw_fd()));
+        let mut kept: Vec<_> = inheritance.fifos.0.iter().map(AsRawFd::as_raw_fd).collect();
+        kept.extend(inheritance.reports.as_ref().map(AsRawFd::as_raw_fd));
+        kept.extend(inheritance.main.as_ref().map(|main| main.as_fd().as_raw_fd()));
         let host = std::rc::Rc::clone(&self.host);
-        let may_lack_output = adoption.may_lack_output;
-        let inheritance = Inheritance { fifos, reports: Some(reports), main, may_lack_output };
         let forked = self.fork(kept, || {
-            Ok(match supervisor::adopt(dir, inheritance, &host)? {
+            Ok(match supervisor::adopt(&dir, inheritance, &host)? {
                 Supervised::ToTheEnd => 0,
                 Supervised::NotTaken => EXIT_LOOK,
             })
         });
         let forked = forked.map_err(system("fork"))?;
-        self.note_fork(id, Ok(forked), Some(keepers), deaths);
+        self.note_fork(id, forked, None);
         Ok(())
     }
 
-    fn try_later(&mut self, id: JobId, why: &str) {
-        eprintln!("jobwarden launcher: cannot take up the job {id} yet: {why}");
-        let deaths = self.adoptions.0.get(&id).map_or(0, |adoption| adoption.deaths);
-        self.adoptions.plan(id, deaths.max(QUICK_DEATHS) + 1, Duration::ZERO, None);
-    }
-
-    fn give_up(&mut self, id: JobId) {
-        self.end_adoption(id);
-        self.tell(Notice::Gone(id));
-    }
-
-    /// A job needs no supervisor any more. Once no adopted one is left, neither are processes that
-    /// nobody could tell whose they are.
+    /// A job needs no supervisor any more.
     pub(super) fn end_adoption(&mut self, id: JobId) {
-        if self.adoptions.0.remove(&id).is_none() || !self.adoptions.0.is_empty() {
+        if self.adoptions.0.remove(&id).is_some() {
+            self.may_have_strays = true;
+        }
+    }
+
+    /// Once no adopted job is left, neither are processes of which nobody could tell whose they
+    /// were. Those are killed that are there now, and no others: a job whose supervisor dies this
+    /// very moment has its process here before anybody knows of it.
+    pub(super) fn kill_strays(&mut self) {
+        if !self.may_have_strays || !self.adoptions.0.is_empty() || self.sweeper.is_some() {
             return;
         }
         let children = tree::own_children().unwrap_or_default();
-        if children.iter().all(|pid| self.forked.contains_key(pid)) {
+        let strays: Vec<Listed> = children
+            .into_iter()
+            .filter(|pid| !self.forked.contains_key(pid))
+            .filter_map(|pid| {
+                let start_ticks = process::start_ticks_of(pid).ok()??;
+                Some(Listed { pid, start_ticks })
+            })
+            .collect();
+        // A death that has not been taken in may be that of their supervisor.
+        if !matches!(process::peek_any(), Ok(None)) {
             return;
         }
-        let launcher = process::own_pid();
-        if let Err(error) = self.fork(Vec::new(), || supervisor::kill_strays(launcher).map(|()| 0))
-        {
-            eprintln!("jobwarden launcher: cannot look for stray processes: {error}");
+        self.may_have_strays = false;
+        if strays.is_empty() {
+            return;
+        }
+        match self.fork(Vec::new(), || supervisor::kill_strays(&strays).map(|()| 0)) {
+            Ok(pid) => self.sweeper = Some(pid),
+            Err(error) => {
+                eprintln!("jobwarden launcher: cannot look for stray processes: {error}");
+            }
         }
     }
+}
+
+/// Whether a supervisor gave up by itself.
+pub(super) fn has_failed(ended: process::Ended) -> bool {
+    ended == process::Ended::Exited(EXIT_FAILED)
 }

@@ -41,6 +41,13 @@ const EXIT_FAILED: i32 = 70;
 /// Exit status of a process after which the service should look at the job's folder.
 const EXIT_LOOK: i32 = 3;
 
+/// Jobs that are taken up before others get their turn, and statuses with them.
+const ADOPTIONS_AT_ONCE: usize = 32;
+/// How soon it is looked again for processes that belong to no job.
+const STRAYS_PAUSE: Duration = Duration::from_millis(20);
+/// Descriptors that are left free: what is kept for jobs must not use up the last.
+const DESCRIPTORS_SPARE: i32 = 64;
+
 struct Launcher {
     layout: Layout,
     service: Option<OwnedFd>,
@@ -52,6 +59,13 @@ struct Launcher {
     adoptions: Adoptions,
     /// What is held for jobs that another launcher started.
     kept: Kept,
+    /// Processes may be here that belong to no job any more, and who kills them.
+    may_have_strays: bool,
+    sweeper: Option<i32>,
+    /// Keepers have lower numbers than this.
+    descriptors_max: i32,
+    /// Given up for a moment where a last descriptor is needed.
+    spare: Option<std::fs::File>,
     host: Rc<Host>,
 }
 
@@ -62,8 +76,6 @@ fn make_groups() -> Option<GroupParent> {
 
 struct Forked {
     id: JobId,
-    /// How many supervisors of the job have died here.
-    deaths: u32,
     /// When it was forked, on the boot clock.
     begun: Duration,
     /// Held open so that no byte in a FIFO is lost if the supervisor dies.
@@ -92,6 +104,10 @@ pub fn run(root: &Path, use_groups: bool, open_files: Option<u64>) -> Result<(),
         orphans: Orphans::default(),
         adoptions: Adoptions::default(),
         kept: Kept::default(),
+        may_have_strays: false,
+        sweeper: None,
+        descriptors_max: process::open_files_max().saturating_sub(DESCRIPTORS_SPARE),
+        spare: std::fs::File::open("/dev/null").ok(),
         host: Rc::new(Host { groups: use_groups.then(make_groups).flatten(), open_files }),
     };
     while launcher.is_needed() {
@@ -107,14 +123,17 @@ impl Launcher {
     /// Whether there is anybody to serve or anything to look after. What is kept for other
     /// launchers' jobs does not count: the next service's launcher keeps it as well.
     fn is_needed(&self) -> bool {
-        self.service.is_some() || !self.forked.is_empty() || self.adoptions.are_due()
+        let is_busy = !self.forked.is_empty() || self.adoptions.are_due();
+        self.service.is_some() || is_busy || self.may_have_strays || self.sweeper.is_some()
     }
 
     fn step(&mut self) -> Result<(), SupervisorError> {
         let socket = self.service.as_ref().map(|socket| socket.as_fd());
         let signals = self.signals.as_ref().map(|signals| signals.as_fd());
         let now = clock::since_boot();
-        let wake = [self.adoptions.next_try(), self.kept.next_look()].into_iter().flatten().min();
+        let strays = self.may_have_strays.then_some(now + STRAYS_PAUSE);
+        let wake =
+            [strays, self.adoptions.next_try(), self.kept.next_look()].into_iter().flatten().min();
         let limit = wake.map(|at| at.saturating_sub(now));
         let [has_message, has_signal] =
             poll::readable([socket, signals], limit).map_err(system("poll"))?;
@@ -126,9 +145,11 @@ impl Launcher {
         }
         let now = clock::since_boot();
         self.kept.look(now);
-        while let Some(id) = self.adoptions.take_due(now) {
+        for _ in 0..ADOPTIONS_AT_ONCE {
+            let Some(id) = self.adoptions.take_due(now) else { break };
             self.adopt(id);
         }
+        self.kill_strays();
         Ok(())
     }
 
@@ -160,9 +181,10 @@ impl Launcher {
             Err(error) => return self.refuse(id, &error),
         };
         let keepers = match fifos.try_clone() {
-            Ok(keepers) => Some(keepers),
+            Ok(keepers) if self.is_room_for(&keepers) => Some(keepers),
+            // Short of descriptors: the job runs, with one safeguard less.
+            Ok(_) => None,
             Err(error) => {
-                // Short of descriptors: the job runs, with one safeguard less.
                 eprintln!("jobwarden launcher: job {id} has no keepers: {error}");
                 None
             }
@@ -178,7 +200,10 @@ impl Launcher {
         };
         let forked = self.fork(kept, work);
         faults::point("launcher.forked");
-        self.note_fork(id, forked, keepers, 0);
+        match forked {
+            Ok(pid) => self.note_fork(id, pid, keepers),
+            Err(error) => self.refuse(id, &error),
+        }
     }
 
     /// Forks a process that does `work` and exits. The copy gives up what is the launcher's.
@@ -210,20 +235,14 @@ impl Launcher {
         })
     }
 
-    fn note_fork(
-        &mut self,
-        id: JobId,
-        forked: io::Result<i32>,
-        keepers: Option<Fifos>,
-        deaths: u32,
-    ) {
-        match forked {
-            Ok(pid) => {
-                let begun = clock::since_boot();
-                self.forked.insert(pid, Forked { id, deaths, begun, keepers });
-            }
-            Err(error) => self.refuse(id, &error),
-        }
+    /// Whether descriptors as high as these leave enough for everything else.
+    fn is_room_for(&self, keepers: &Fifos) -> bool {
+        let last = keepers.0.iter().map(AsRawFd::as_raw_fd).max().unwrap_or(0);
+        last < self.descriptors_max
+    }
+
+    fn note_fork(&mut self, id: JobId, pid: i32, keepers: Option<Fifos>) {
+        self.forked.insert(pid, Forked { id, begun: clock::since_boot(), keepers });
     }
 
     fn refuse(&mut self, id: JobId, error: &io::Error) {
@@ -249,13 +268,19 @@ impl Launcher {
                 self.note_end(forked, ended);
                 continue;
             }
-            // Looked at while it is a zombie: its number is its own until it is reaped, and if
-            // this process dies before, the status is still there for the next.
+            if self.sweeper == Some(pid) {
+                self.sweeper = None;
+            }
             faults::point("launcher.orphan");
+            // Looked at while it is a zombie: its number is its own until it is reaped, and if
+            // this process dies before, the status is still there for the next. It takes a
+            // descriptor, which is there even if all others are used.
+            self.spare = None;
             if let Some((identity, report)) = orphans::report(pid, ended, resources) {
                 self.adoptions.report(identity, &report);
                 self.orphans.note(identity, report);
             }
+            self.spare = std::fs::File::open("/dev/null").ok();
             process::reap(pid).map_err(system("reap"))?;
         }
         Ok(())
@@ -268,12 +293,12 @@ impl Launcher {
             // It has told the end itself, in the folder.
             Ended::Exited(0) => self.end_adoption(id),
             Ended::Exited(EXIT_LOOK) => {
-                self.end_adoption(id);
+                self.look_again(id);
                 self.tell(Notice::Gone(id));
             }
             Ended::Exited(_) | Ended::Signaled(..) => {
                 let lived = clock::since_boot().saturating_sub(forked.begun);
-                self.adoptions.plan(id, forked.deaths + 1, lived, forked.keepers);
+                self.plan_adoption(id, lived, adoptions::has_failed(ended), forked.keepers);
             }
         }
     }

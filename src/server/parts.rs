@@ -129,11 +129,13 @@ fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
     match notice {
         Notice::Gone(id) => {
             // Its supervisor may have found the lock taken for a moment: then it starts again.
-            if let Ok(job) = watcher.look(id)
-                && job.state == State::Queued
-                && queue.is_running(id)
-            {
-                queue.requeue(&job);
+            match watcher.look(id) {
+                Ok(job) if job.state == State::Queued && queue.is_running(id) => {
+                    queue.requeue(&job);
+                }
+                // Another launcher's supervisor has it.
+                Ok(job) if job.state.supervisor().is_some() => watcher.keep(id),
+                Ok(_) | Err(_) => {}
             }
         }
         Notice::Refused(id, errno) => {

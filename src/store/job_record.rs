@@ -16,8 +16,8 @@ use super::{Announcement, JobDir, StoreError, layout, record, requests_record as
 const STATE_SLOTS: usize = 8;
 /// The room that they take.
 pub(super) const STATE_BYTES: u64 = (STATE_SLOTS * slots::SLOT_BYTES) as u64;
-/// The events that may follow once a job runs: that it is being stopped, its exit, its end.
-const EVENTS_TO_COME: usize = 3;
+/// The events that may follow a claim at most: starting, started, stopping, exited, ended.
+const EVENTS_TO_COME: usize = 5;
 
 /// The folder of a job together with its lock.
 #[derive(Debug)]

@@ -13,7 +13,7 @@ use crate::{
         clock, faults, fs, pipe,
         process::{self, PidFd},
         signal::Signals,
-        tree,
+        tree::{self, Listed},
     },
 };
 
@@ -48,6 +48,8 @@ pub struct Inheritance {
     pub main: Option<PidFd>,
     /// Nobody may have held the FIFOs for a while, in which the job could end.
     pub may_lack_output: bool,
+    /// Others have failed at it: the job is to be ended, whatever becomes of its output.
+    pub is_last: bool,
 }
 
 /// Takes up the job in `dir`, whose supervisor died, and supervises it to its end. Returns at
@@ -72,17 +74,18 @@ pub fn adopt(
             Ok(Supervised::NotTaken)
         }
         State::Queued => Ok(Supervised::NotTaken),
+        State::ExecFailed { errno, .. } => {
+            let end = launch::exec_failed(&record, errno);
+            tell_end(&mut record, end)?;
+            Ok(Supervised::ToTheEnd)
+        }
+        _ if inheritance.is_last => bury::bury(record).map(|()| Supervised::ToTheEnd),
         // The program has not run.
         State::Claimed(claim) if claim.announces && is_this_boot => {
             supervise_taken(record, inheritance.fifos, host, signals)
         }
         State::Claimed(_) => bury::bury(record).map(|()| Supervised::ToTheEnd),
         _ if !is_this_boot => bury::bury(record).map(|()| Supervised::ToTheEnd),
-        State::ExecFailed { errno, .. } => {
-            let end = launch::exec_failed(&record, errno);
-            tell_end(&mut record, end)?;
-            Ok(Supervised::ToTheEnd)
-        }
         State::Starting(running) => {
             record.append(&Event::Started(running.started))?;
             go_on(record, inheritance, signals)
@@ -110,7 +113,7 @@ fn go_on(
     inheritance: Inheritance,
     signals: Signals,
 ) -> Result<Supervised, SupervisorError> {
-    let Inheritance { fifos, reports, main, may_lack_output } = inheritance;
+    let Inheritance { fifos, reports, main, may_lack_output, is_last: _ } = inheritance;
     let supervisor = identity_of(process::own_pid())?;
     let adopted = Event::Adopted { supervisor, time: Time::from(clock::now()) };
     // Where there is no room for this, the job is supervised all the same.
@@ -130,12 +133,14 @@ fn go_on(
     let spec = &record.accepted().spec;
     let capture = Capture::adopt(record.dir(), fifos, spec, last_output(record.dir(), started))?;
     let job = record.dir().read_with(Arc::clone(record.accepted()))?;
-    let delivered = job.kills.iter().filter(|kill| kill.delivered);
+    let delivered = job.kills.iter().filter(|kill| kill.delivered).map(|kill| kill.signal);
+    // One that was sent and not answered any more has its effect all the same.
+    let asked = record.dir().kill_requests()?.into_iter().map(|request| request.signal);
     faults::point("adopter.captured");
     let beginning = Beginning {
         started,
         timeout: timeout(&job),
-        signals_sent: delivered.map(|kill| kill.signal).collect(),
+        signals_sent: delivered.chain(asked).collect(),
         stop: stop(&record, &job, &running)?,
         exit: exit(&record),
         is_unknown,
@@ -155,7 +160,9 @@ fn on_boot_clock(time: Time) -> Duration {
 
 /// When the last byte came, on the boot clock, as far as the logs tell.
 fn last_output(dir: &JobDir, started: Duration) -> Duration {
-    let times = [dir.stdout_path(), dir.stderr_path()].map(|path| fs::modified(&path));
+    // What lies beyond a limit is in the index only.
+    let paths = [dir.stdout_path(), dir.stderr_path(), dir.index_path()];
+    let times = paths.map(|path| fs::modified(&path));
     times.into_iter().flatten().map(|time| on_boot_clock(Time::from(time))).fold(started, Ord::max)
 }
 
@@ -168,7 +175,9 @@ fn timeout(job: &Job) -> TimeoutRequest {
             (number, job.accepted.timeout)
         }
         Some(TimeoutChange { number, timeout, answer: Some(true) }) => (number, timeout),
-        Some(TimeoutChange { number, timeout, answer: None }) => (number - 1, timeout),
+        Some(TimeoutChange { number, timeout, answer: None }) => {
+            (number.saturating_sub(1), timeout)
+        }
     }
 }
 
@@ -227,6 +236,10 @@ pub enum Orphaned {
 
 /// Looks what has become of a job.
 pub fn orphaned(dir: &JobDir) -> Result<Orphaned, SupervisorError> {
+    if !dir.lock_path().exists() {
+        // A folder that is gone is no job.
+        return Ok(Orphaned::Ended);
+    }
     let mut found = Orphaned::NotStarted;
     for event in dir.events()? {
         match event {
@@ -244,13 +257,15 @@ pub fn orphaned(dir: &JobDir) -> Result<Orphaned, SupervisorError> {
     Ok(found)
 }
 
-/// Kills the processes that dead supervisors have left to a launcher and that belong to no job any
-/// more: all its children but its own copies.
-pub fn kill_strays(launcher: i32) -> Result<(), SupervisorError> {
+/// Kills processes that dead supervisors have left to a launcher and that belong to no job any
+/// more, with their descendants.
+pub fn kill_strays(strays: &[Listed]) -> Result<(), SupervisorError> {
     let list = || {
-        let mut strays = tree::children_of(launcher)?;
-        strays.retain(|pid| !process::is_copy_of(*pid, launcher));
-        tree::descendants(&strays, true)
+        let is_same = |stray: &&Listed| {
+            process::start_ticks_of(stray.pid).is_ok_and(|ticks| ticks == Some(stray.start_ticks))
+        };
+        let roots: Vec<i32> = strays.iter().filter(is_same).map(|stray| stray.pid).collect();
+        tree::descendants(&roots, true)
     };
     tree::kill_all(list, || {}, STRAYS_LIMIT).map_err(system("kill strays"))?;
     Ok(())

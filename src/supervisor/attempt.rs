@@ -138,16 +138,20 @@ impl Attempt {
         // anything.
         let mut look = is_adopted || self.record.dir().is_cancel_requested();
         loop {
-            if look {
-                self.look_at_requests()?;
-            }
             let now = clock::since_boot();
-            self.enforce_limits(now)?;
+            // An end that is not understood yet comes before what is asked for.
+            let is_gone = self.exit.is_none() && self.main.is_gone();
+            if !is_gone {
+                if look {
+                    self.look_at_requests()?;
+                }
+                self.enforce_limits(now)?;
+            }
             self.capture.search_silent(now);
             if self.is_finished(now)? {
                 return Ok(self.end());
             }
-            look = self.wait(now)?;
+            look = self.wait(now)? || (look && is_gone);
         }
     }
 

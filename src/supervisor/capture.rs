@@ -132,6 +132,10 @@ impl Capture {
             search.feed(stream, &self.buffer[..length], clock::since_boot());
             from += length as u64;
         }
+        if from < size {
+            // The rest was not kept.
+            search.start_at(stream, size);
+        }
     }
 
     /// Takes what a stream has now, once. True if there may be more.

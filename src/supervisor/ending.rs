@@ -59,7 +59,7 @@ impl Attempt {
         if !is_drained && now < exit.drain_until {
             return Ok(false);
         }
-        let has_others = self.family.has_others(self.main.pid());
+        let has_others = self.family.has_others(self.main.pid(), self.group.is_some());
         if has_others.map_err(system("list processes"))? {
             let killed = self.kill_tree()?;
             if !is_drained {

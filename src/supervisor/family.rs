@@ -46,8 +46,10 @@ impl Family {
     }
 
     /// Whether there is anything besides the main process, which has ended.
-    pub(super) fn has_others(&self, main: i32) -> io::Result<bool> {
+    pub(super) fn has_others(&self, main: i32, is_grouped: bool) -> io::Result<bool> {
         match self {
+            // Its group may hold some that nothing else tells of.
+            Self::Adopted { .. } if is_grouped => Ok(true),
             Self::Own => Ok(tree::own_children()?.iter().any(|pid| *pid != main)),
             Self::Adopted { .. } => Ok(!self.list()?.is_empty()),
         }

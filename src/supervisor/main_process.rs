@@ -12,7 +12,7 @@ use crate::{
     job::ProcessIdentity,
     sys::{
         clock,
-        process::{self, ExitReport, PidFd},
+        process::{self, Ended, ExitReport, PidFd},
         spawn::Child,
     },
 };
@@ -100,6 +100,11 @@ impl MainProcess {
         }
     }
 
+    /// Whether it has ended and it is not known yet how: whatever is asked for comes too late.
+    pub(super) fn is_gone(&self) -> bool {
+        matches!(self, Self::Adopted(Adopted { gone: Some(_), .. }))
+    }
+
     /// Signals it; false if it is gone.
     pub(super) fn signal(&self, signal: i32) -> io::Result<bool> {
         match self {
@@ -144,26 +149,31 @@ impl MainProcess {
 impl Adopted {
     fn fate(&mut self) -> Option<Fate> {
         self.take_report();
+        if let (None, Some(handle)) = (&self.report, &self.handle)
+            && !handle.has_ended()
+        {
+            return None;
+        }
+        let reaped = self.handle.as_ref().and_then(PidFd::exit_status);
+        // Its parent reports before it reaps it, and says more than the kernel.
+        self.take_report();
+        if self.report.is_none() {
+            self.report = reaped.map(only_status);
+        }
         if let Some(report) = self.report {
             return Some(Fate::Known(report));
         }
-        if let Some(handle) = &self.handle {
-            if !handle.has_ended() {
-                return None;
-            }
-            if let Some(ended) = handle.exit_status() {
-                let resources = process::Resources::default();
-                let report = ExitReport { ended, resources, storage_bytes: (0, 0) };
-                self.report = Some(report);
-                return Some(Fate::Known(report));
-            }
-        }
         let now = clock::since_boot();
         let gone = *self.gone.get_or_insert(now);
-        // Its parent, whoever that is, may not have reaped it yet.
+        let ProcessIdentity { pid, start_ticks, .. } = &self.identity;
+        let zombie = process::zombie_status(*pid, *start_ticks);
+        let has_waited = now >= gone + REPORT_WAIT;
+        if let Some(ended) = zombie {
+            // Its parent is slow, or does not know that it is one of ours.
+            return has_waited.then(|| Fate::Known(only_status(ended)));
+        }
         let may_come = self.handle.is_some() || self.reports.is_some();
-        let is_over = !may_come || now >= gone + REPORT_WAIT;
-        is_over.then_some(Fate::Unknown)
+        (!may_come || has_waited).then_some(Fate::Unknown)
     }
 
     fn take_report(&mut self) {
@@ -177,4 +187,8 @@ impl Adopted {
             Err(_) => self.reports = None,
         }
     }
+}
+
+fn only_status(ended: Ended) -> ExitReport {
+    ExitReport { ended, resources: process::Resources::default(), storage_bytes: (0, 0) }
 }

@@ -40,6 +40,10 @@ use crate::{
 const END_TRIES: u32 = 30;
 const END_PAUSE: Duration = Duration::from_secs(1);
 
+/// What people read about a job that no supervisor lived to start.
+const NEVER_STARTED: &str = "Its supervisors died one after the other while they were starting it; \
+    it never ran.";
+
 /// The reading ends of the FIFOs of a job: standard output, standard error.
 #[derive(Debug)]
 pub struct Fifos(pub [OwnedFd; 2]);
@@ -113,14 +117,9 @@ pub enum Supervised {
 /// started this process sees that by its exit status and has it adopted.
 pub fn supervise(dir: JobDir, fifos: Fifos, host: &Host) -> Result<Supervised, SupervisorError> {
     let signals = become_supervisor()?;
-    let Some(mut record) = JobRecord::try_take(dir)? else { return Ok(Supervised::NotTaken) };
+    let Some(record) = JobRecord::try_take(dir)? else { return Ok(Supervised::NotTaken) };
     if *record.state() != State::Queued {
         return Ok(Supervised::NotTaken);
-    }
-    if let Some(request) = record.dir().cancel()? {
-        let now = Time::from(clock::now());
-        tell_end(&mut record, tell::cancelled_before_start(&request, now))?;
-        return Ok(Supervised::ToTheEnd);
     }
     supervise_taken(record, fifos, host, signals)
 }
@@ -143,10 +142,20 @@ fn supervise_taken(
     host: &Host,
     signals: Signals,
 ) -> Result<Supervised, SupervisorError> {
+    if let Some(request) = record.dir().cancel()? {
+        let now = Time::from(clock::now());
+        tell_end(&mut record, tell::cancelled_before_start(&request, now))?;
+        return Ok(Supervised::ToTheEnd);
+    }
     // Before the claim: what is asked from the start on wants an answer.
     let queued_change = record.dir().timeout_request()?;
     faults::point("supervisor.locked");
-    claim(&mut record)?;
+    if !claim(&mut record)? {
+        // Every supervisor before died while it was starting it; the program has not run.
+        let end = tell::lost(NEVER_STARTED, Time::from(clock::now()));
+        tell_end(&mut record, end)?;
+        return Ok(Supervised::ToTheEnd);
+    }
     faults::point("supervisor.claimed");
     match launch::launch(&mut record, fifos, host)? {
         launch::Launched::Failed(end) => {
@@ -200,11 +209,16 @@ pub fn warm_up() {
     JobRecord::warm_up();
 }
 
-fn claim(record: &mut JobRecord) -> Result<(), SupervisorError> {
+/// Claims the job; false if that was done so often that there is no room for it any more.
+fn claim(record: &mut JobRecord) -> Result<bool, SupervisorError> {
     let supervisor = identity_of(process::own_pid())?;
     let time = Time::from(clock::now());
     let claim = Claim { attempt: 1, supervisor, time, announces: true };
-    Ok(record.append(&Event::Claimed(claim))?)
+    if *record.state() == State::Queued {
+        record.append(&Event::Claimed(claim))?;
+        return Ok(true);
+    }
+    Ok(record.append_if_room(&Event::Claimed(claim)))
 }
 
 fn identity_of(pid: i32) -> Result<ProcessIdentity, SupervisorError> {

@@ -38,7 +38,11 @@ impl GroupParent {
     /// Makes a group for a job.
     pub fn group(&self, name: &str) -> io::Result<Group> {
         let path = self.path.join(name);
-        std::fs::create_dir(&path)?;
+        match std::fs::create_dir(&path) {
+            // That of a supervisor that died before it started the job.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            made => made?,
+        }
         Ok(Group { path })
     }
 

@@ -52,9 +52,10 @@ fn writes_to(pid: i32, fifos: &[(u64, u64)]) -> bool {
         let path = descriptor.path();
         let is_writer =
             path.symlink_metadata().is_ok_and(|link| link.permissions().mode() & 0o200 != 0);
-        // Links to anything but files begin otherwise, and are not worth another look.
-        let is_file = std::fs::read_link(&path).is_ok_and(|target| target.is_absolute());
-        is_writer && is_file && identity(&path).is_some_and(|found| fifos.contains(&found))
+        // Others are not worth another look, which may take long on a file system that hangs.
+        let is_named = std::fs::read_link(&path)
+            .is_ok_and(|target| target.extension().is_some_and(|extension| extension == "fifo"));
+        is_writer && is_named && identity(&path).is_some_and(|found| fifos.contains(&found))
     })
 }
 

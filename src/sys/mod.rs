@@ -11,6 +11,7 @@ pub mod fs;
 pub mod inotify;
 pub mod lock;
 pub mod marks;
+mod pidfd;
 pub mod pipe;
 pub mod poll;
 pub mod process;

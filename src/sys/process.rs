@@ -1,10 +1,6 @@
 //! Processes: who they are, how they ended, and signals that cannot hit a stranger.
 
-use std::{
-    io,
-    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use nix::{
     libc,
@@ -13,6 +9,7 @@ use nix::{
 };
 
 use super::io_error;
+pub use super::pidfd::PidFd;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,99 +40,6 @@ pub struct ExitReport {
     pub resources: Resources,
     /// Bytes that it read from and wrote to storage.
     pub storage_bytes: (u64, u64),
-}
-
-/// A handle to one process that stays with it whatever becomes of its number: `pidfd_open(2)`.
-#[derive(Debug)]
-pub struct PidFd(OwnedFd);
-
-impl PidFd {
-    pub(super) fn from_fd(fd: OwnedFd) -> Self {
-        Self(fd)
-    }
-
-    /// A handle to the process that has this number now; `None` if there is none.
-    pub fn open(pid: i32) -> io::Result<Option<Self>> {
-        // SAFETY: the call takes two integers; a result of zero or more is a descriptor of ours.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-        match super::fs::owned(i32::try_from(fd).unwrap_or(-1)) {
-            Ok(fd) => Ok(Some(Self(fd))),
-            Err(error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(None),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// A handle to the process with this number and start time; `None` if it is gone.
-    pub fn open_exactly(pid: i32, start_ticks: u64) -> io::Result<Option<Self>> {
-        let Some(handle) = Self::open(pid)? else { return Ok(None) };
-        // The handle is held by now, so a later owner of the number cannot be taken for it.
-        let found = start_ticks_of(pid)?;
-        Ok((found == Some(start_ticks)).then_some(handle))
-    }
-
-    /// Sends a signal; false if the process is gone.
-    pub fn signal(&self, signal: i32) -> io::Result<bool> {
-        // SAFETY: the descriptor is open, null is allowed for the signal's details.
-        let result = unsafe {
-            libc::syscall(
-                libc::SYS_pidfd_send_signal,
-                self.0.as_raw_fd(),
-                signal,
-                std::ptr::null::<libc::siginfo_t>(),
-                0,
-            )
-        };
-        if result == 0 {
-            return Ok(true);
-        }
-        match io::Error::last_os_error() {
-            error if error.raw_os_error() == Some(libc::ESRCH) => Ok(false),
-            error => Err(error),
-        }
-    }
-
-    /// Whether the process has ended, reaped or not.
-    pub fn has_ended(&self) -> bool {
-        let ready = super::poll::readable([Some(self.0.as_fd())], Some(Duration::ZERO));
-        ready.is_ok_and(|[has_ended]| has_ended)
-    }
-
-    /// How the process ended, whoever's child it was; `None` while it runs or is a zombie, and
-    /// where the kernel does not say (before 6.15).
-    ///
-    /// The kernel keeps this for handles that were opened before the process was reaped
-    /// (`PIDFD_GET_INFO` with `PIDFD_INFO_EXIT`, linux/pidfd.h).
-    pub fn exit_status(&self) -> Option<Ended> {
-        const INFO_EXIT: u64 = 1 << 3;
-        // _IOWR(0xff, 11, struct pidfd_info), in its first form of 64 bytes.
-        const GET_INFO: libc::c_ulong = 0xc040_ff0b;
-        #[repr(C)]
-        #[derive(Default)]
-        struct Info {
-            mask: u64,
-            cgroup: u64,
-            ids: [u32; 11],
-            exit_code: i32,
-        }
-        let mut info = Info { mask: INFO_EXIT, ..Info::default() };
-        // SAFETY: the descriptor is open and the structure has the size that the number says.
-        let result = unsafe { libc::ioctl(self.0.as_raw_fd(), GET_INFO as _, &raw mut info) };
-        if result != 0 || info.mask & INFO_EXIT == 0 {
-            return None;
-        }
-        let status = info.exit_code;
-        Some(if libc::WIFEXITED(status) {
-            Ended::Exited(libc::WEXITSTATUS(status))
-        } else {
-            Ended::Signaled(libc::WTERMSIG(status), libc::WCOREDUMP(status))
-        })
-    }
-}
-
-impl AsFd for PidFd {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
 }
 
 /// How the child ended and what it used; `None` while it runs.
@@ -335,6 +239,32 @@ pub fn raise_open_files_limit() -> io::Result<u64> {
     Ok(soft)
 }
 
+/// The soft limit of open files.
+pub fn open_files_max() -> i32 {
+    use nix::sys::resource::{Resource, getrlimit};
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    i32::try_from(limit).unwrap_or(i32::MAX)
+}
+
+/// How a zombie ended, whoever's child it is; `None` if it is none: fields 3 and 52 of
+/// `/proc/PID/stat`, which its own user may read (proc(5)).
+pub fn zombie_status(pid: i32, start_ticks: u64) -> Option<Ended> {
+    let fields = stat_of(pid).ok()??;
+    let fields: Vec<&str> = fields.split_ascii_whitespace().collect();
+    let is_it = *fields.first()? == "Z" && fields.get(19)?.parse() == Ok(start_ticks);
+    let status: i32 = fields.get(49)?.parse().ok()?;
+    is_it.then(|| ended(status))
+}
+
+/// Reads a status as wait(2) gives it.
+pub(super) fn ended(status: i32) -> Ended {
+    if libc::WIFEXITED(status) {
+        Ended::Exited(libc::WEXITSTATUS(status))
+    } else {
+        Ended::Signaled(libc::WTERMSIG(status), libc::WCOREDUMP(status))
+    }
+}
+
 /// Forks a copy of this process that runs `child` and exits with its result.
 ///
 /// Only for a process with a single thread: a copy of one with several could find locks held by
@@ -357,24 +287,4 @@ pub fn fork_and_run(child: impl FnOnce() -> i32) -> io::Result<i32> {
 pub fn trim_memory() {
     // SAFETY: malloc_trim(3) takes one integer and only returns pages that nothing uses.
     unsafe { libc::malloc_trim(0) };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_handle_tells_how_a_process_ended_that_another_reaped() {
-        for (script, expected) in
-            [("exit 7", Ended::Exited(7)), ("kill -9 $$", Ended::Signaled(9, false))]
-        {
-            let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
-            let handle = PidFd::open(child.id().cast_signed()).unwrap().unwrap();
-            child.wait().unwrap();
-            match handle.exit_status() {
-                Some(ended) => assert_eq!(ended, expected),
-                None => eprintln!("skipped: this kernel does not tell (before 6.15)"),
-            }
-        }
-    }
 }

@@ -17,6 +17,9 @@ use super::{fs::owned, process::PidFd};
 /// The child's calls need a few hundred bytes; every touched page costs a copy.
 const STACK_BYTES: usize = 16 * 1024;
 
+/// How often a program is tried to be started whose process is killed before it runs it.
+const TRIES_MAX: u32 = 3;
+
 /// What to start.
 #[derive(Debug)]
 pub struct Program<'a> {
@@ -120,6 +123,16 @@ struct Plan<'a> {
 
 /// Starts a program and returns once it is executing.
 pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
+    for _ in 1..TRIES_MAX {
+        match try_spawn(program) {
+            Err(error) if error.source.kind() == io::ErrorKind::Interrupted => {}
+            tried => return tried,
+        }
+    }
+    try_spawn(program)
+}
+
+fn try_spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
     let fork_error = |source| SpawnError { stage: "fork", source };
     let mut plan = Plan {
         candidates: program.candidates.iter().map(|path| path.as_ptr()).collect(),
@@ -154,6 +167,11 @@ pub fn spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
     }
     let handle = PidFd::from_fd(owned(pidfd).map_err(fork_error)?);
     match plan.failure {
+        None if program.announce.is_some() && plan.itself == Itself::default() => {
+            // Somebody killed it before it ran anything.
+            let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
+            Err(fork_error(io::ErrorKind::Interrupted.into()))
+        }
         None => Ok(Child { pid, start_ticks: plan.itself.start_ticks, handle }),
         Some((stage, errno)) => {
             // It has exited already, or is about to: this cannot wait long.
@@ -179,10 +197,10 @@ extern "C" fn in_child(plan: *mut c_void) -> c_int {
     let plan = unsafe { &mut *plan.cast::<Plan<'_>>() };
     // SAFETY: only async-signal-safe system calls on pointers that `spawn` keeps alive.
     let (stage, errno) = unsafe { become_program(plan) };
+    plan.failure = Some((stage, errno));
     if let (Stage::Exec, Some(announce)) = (stage, plan.announce) {
         announce.exec_failed(errno);
     }
-    plan.failure = Some((stage, errno));
     // The parent reads the failure; the code itself means nothing.
     127
 }
@@ -205,10 +223,6 @@ unsafe fn become_program(plan: &mut Plan<'_>) -> (Stage, c_int) {
             return (Stage::WorkingDir, *libc::__errno_location());
         }
         libc::umask(0o022);
-        if let Some(limit) = &plan.open_files {
-            // Lowering the soft limit is always allowed.
-            libc::setrlimit(libc::RLIMIT_NOFILE, limit);
-        }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         if let Some(announce) = plan.announce {
@@ -216,10 +230,15 @@ unsafe fn become_program(plan: &mut Plan<'_>) -> (Stage, c_int) {
                 Ok(ticks) => ticks,
                 Err(errno) => return (Stage::State, errno),
             };
-            plan.itself = Itself { pid: libc::getpid(), start_ticks };
-            if let Err(errno) = announce.starting(plan.itself) {
+            let itself = Itself { pid: libc::getpid(), start_ticks };
+            if let Err(errno) = announce.starting(itself) {
                 return (Stage::State, errno);
             }
+            plan.itself = itself;
+        }
+        if let Some(limit) = &plan.open_files {
+            // Lowering the soft limit is always allowed.
+            libc::setrlimit(libc::RLIMIT_NOFILE, limit);
         }
         // Last: until here no signal interrupts what is told.
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());

@@ -10,7 +10,7 @@ use jobwarden::{
         CancelRequest, DeleteRequest, EndCause, EventType, ExecRequest, Job, JobSpec, JobState,
         OutputMatch, WaitRequest,
     },
-    client::{Client, Endpoint},
+    client::{Client, Endpoint, Error},
 };
 use tokio::sync::{Mutex, mpsc};
 
@@ -60,6 +60,8 @@ const POINTS: [&str; 36] = [
     "supervisor.started",
     "supervisor.stopping",
 ];
+/// Points that a launcher comes by while one of its supervisors is dead.
+const KILLS_TWO: [&str; 2] = ["launcher.adopting", "launcher.orphan"];
 /// Points that are tried at the same time.
 const AT_ONCE: usize = 4;
 
@@ -119,6 +121,21 @@ async fn wait(client: &Client, job_id: &str) -> Job {
     reply.job.unwrap()
 }
 
+/// Deletes a job. Whether a call that was cut off has had its effect, the next one tells.
+async fn delete(client: &Client, job_id: &str) {
+    let request = DeleteRequest { job_id: job_id.to_owned(), ..DeleteRequest::default() };
+    loop {
+        match client.delete(request.clone()).await {
+            Ok(_) => return,
+            Err(Error::Interrupted { .. }) => {}
+            Err(error) => {
+                assert!(format!("{error:?}").contains("NotFound"), "{error:?}");
+                return;
+            }
+        }
+    }
+}
+
 async fn live(point: &'static str, kept: Kept, client: Client, runs: &Path) {
     let (send_all, all) = mpsc::channel(1);
     let watcher = tokio::spawn(watch(client.clone(), all));
@@ -132,7 +149,7 @@ async fn live(point: &'static str, kept: Kept, client: Client, runs: &Path) {
         ids.push(reply.job.unwrap().job_id);
     }
     let [plain, missing, victim, matched, cancelled, timed, deleted, leftover] =
-        ids.clone().try_into().unwrap();
+        ids.clone().try_into().expect("as many as there are specs");
     // One supervisor dies in any case.
     loop {
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -149,8 +166,7 @@ async fn live(point: &'static str, kept: Kept, client: Client, runs: &Path) {
     let request = CancelRequest { job_id: cancelled.clone(), ..CancelRequest::default() };
     client.cancel(request).await.unwrap();
     wait(&client, &deleted).await;
-    let request = DeleteRequest { job_id: deleted.clone(), ..DeleteRequest::default() };
-    client.delete(request).await.unwrap();
+    delete(&client, &deleted).await;
 
     let how = async |id: &str| wait(&client, id).await.how();
     let job = wait(&client, &plain).await;
@@ -158,7 +174,13 @@ async fn live(point: &'static str, kept: Kept, client: Client, runs: &Path) {
     let job = wait(&client, &missing).await;
     assert_eq!(job.how(), (JobState::Failed, EndCause::LaunchFailed));
     assert_eq!(job.launch_error.unwrap().errno_name, "ENOENT");
-    assert_eq!(wait(&client, &victim).await.exit_code(), Some(5));
+    let victims = wait(&client, &victim).await;
+    // Its supervisor and its launcher died at once, and it ended before there was another: what
+    // was in its FIFOs is gone then, and that is told.
+    let is_cut = KILLS_TWO.contains(&point) && victims.message.contains("may be missing");
+    if victims.state() != JobState::Lost || !is_cut {
+        assert_eq!(victims.exit_code(), Some(5), "{victims:?}");
+    }
     assert_eq!(how(&matched).await, (JobState::Succeeded, EndCause::Exited));
     assert_eq!(how(&cancelled).await, (JobState::Cancelled, EndCause::Cancelled));
     assert_eq!(how(&timed).await, (JobState::TimedOut, EndCause::TimedOut));
@@ -175,9 +197,10 @@ async fn live(point: &'static str, kept: Kept, client: Client, runs: &Path) {
     check(daemon, &ids, &told);
     let numbers = (1..=2000).map(|n| n.to_string());
     let lines: Vec<String> = std::iter::once("begin".to_owned()).chain(numbers).collect();
-    assert_eq!(daemon.stdout_so_far(&victim), lines.join("\n") + "\n");
-    let matches = fs::read_to_string(daemon.folder(&matched).join("matches.jsonl")).unwrap();
-    assert_eq!(matches.lines().count(), 2, "{matches}");
+    let (stdout, whole) = (daemon.stdout_so_far(&victim), lines.join("\n") + "\n");
+    assert!(stdout == whole || is_cut && whole.starts_with(&stdout), "{stdout}");
+    let found = fs::read_to_string(daemon.folder(&matched).join("matches.jsonl")).unwrap();
+    assert_eq!(found.lines().count(), 2, "{found}");
     for name in ["plain", "victim", "matched", "timed", "deleted", "leftover"] {
         assert_eq!(fs::read_to_string(runs.join(name)).unwrap(), "run\n", "{name} ran once");
     }
@@ -200,7 +223,7 @@ async fn suffer(point: &'static str) {
     let client = Client::connect(Endpoint::Unix(daemon.socket())).await.unwrap();
     let kept: Kept = Arc::new(Mutex::new(Some(daemon)));
     let keeper = tokio::spawn(keep(Arc::clone(&kept)));
-    within(point, live(point, Arc::clone(&kept), client, &runs)).await;
+    Box::pin(within(point, live(point, Arc::clone(&kept), client, &runs))).await;
     keeper.abort();
     assert!(latch.exists(), "nothing came by {point}");
 }
@@ -217,8 +240,8 @@ async fn death_at_any_point_changes_nothing() {
             running.join_next().await.unwrap().unwrap();
         }
         running.spawn(async move {
-            eprintln!("{point}");
-            suffer(point).await;
+            Box::pin(suffer(point)).await;
+            eprintln!("{point}: passed");
         });
     }
     while let Some(suffered) = running.join_next().await {
