@@ -19,7 +19,7 @@ use crate::{
         self, Fifos, Inheritance, Orphaned, Supervised, SupervisorError, report_line, system,
     },
     sys::{
-        clock, faults, lock,
+        self, clock, faults, lock,
         process::{self, ExitReport, PidFd},
         tree::{self, Listed},
     },
@@ -190,7 +190,7 @@ impl Adoption {
 fn main_of(dir: &JobDir) -> Option<Identity> {
     match supervisor::orphaned(dir) {
         Ok(Orphaned::Started(main)) => Some((main.pid, main.start_ticks)),
-        Ok(Orphaned::NotStarted | Orphaned::Ended) | Err(_) => None,
+        Ok(Orphaned::Queued | Orphaned::NotStarted | Orphaned::Ended) | Err(_) => None,
     }
 }
 
@@ -238,6 +238,11 @@ impl Launcher {
             Ok(Orphaned::Ended) => {
                 self.end_adoption(id);
                 return self.tell(Notice::Gone(id));
+            }
+            Ok(Orphaned::Queued) => {
+                // Its supervisor could not even claim it: the queue has it again, after a pause.
+                self.end_adoption(id);
+                return self.tell(Notice::Refused(id, sys::EIO));
             }
             Ok(found) => {
                 // Before anything else: what is held does not get lost.

@@ -217,7 +217,7 @@ fn exit(record: &JobRecord) -> Option<Exit> {
 impl Orphaned {
     /// Whether the main process has not ended: bytes in its FIFOs are there for who opens them.
     pub fn is_alive(&self) -> bool {
-        let Self::Started(main) = self else { return *self == Self::NotStarted };
+        let Self::Started(main) = self else { return *self != Self::Ended };
         let handle = PidFd::open_exactly(main.pid, main.start_ticks).ok().flatten();
         handle.is_some_and(|handle| !handle.has_ended())
     }
@@ -228,6 +228,8 @@ impl Orphaned {
 pub enum Orphaned {
     /// It has ended: nothing is to be done.
     Ended,
+    /// It waits in the queue: nobody has claimed it.
+    Queued,
     /// It has no main process that anybody knows of.
     NotStarted,
     /// This is its main process.
@@ -240,15 +242,15 @@ pub fn orphaned(dir: &JobDir) -> Result<Orphaned, SupervisorError> {
         // A folder that is gone is no job.
         return Ok(Orphaned::Ended);
     }
-    let mut found = Orphaned::NotStarted;
+    let mut found = Orphaned::Queued;
     for event in dir.events()? {
         match event {
             Event::Starting(started) | Event::Started(started) => {
                 found = Orphaned::Started(started.process);
             }
             Event::Ended(_) => return Ok(Orphaned::Ended),
-            Event::Claimed(_)
-            | Event::ExecFailed { .. }
+            Event::Claimed(_) => found = Orphaned::NotStarted,
+            Event::ExecFailed { .. }
             | Event::Adopted { .. }
             | Event::Stopping { .. }
             | Event::Exited { .. } => {}

@@ -7,9 +7,10 @@
 //! A process reads what it is to suffer from its environment, once:
 //! - `JOBWARDEN_FAULT_POINT=NAME` and `JOBWARDEN_FAULT_LATCH=PATH`: SIGKILL at the point of this
 //!   name, once for all processes that share the latch, a file that is made then.
-//! - `JOBWARDEN_FAULT_CALL=ROLE:N:ERRNO[:COUNT]`: in processes of this role the Nth call that
-//!   changes the disk or makes a descriptor fails with this error number, and the COUNT - 1 after
-//!   it (1 if it is not given).
+//! - `JOBWARDEN_FAULT_CALL=ROLE:N:ERRNO:COUNT` and `JOBWARDEN_FAULT_LATCH=PATH`: in processes of
+//!   this role the Nth call that changes the disk or makes a descriptor fails with this error
+//!   number, and those after it, until COUNT have failed in all processes that share the latch, a
+//!   file that grows by a byte with each.
 
 #[cfg(any(test, feature = "faults"))]
 pub use enabled::{Change, fail_calls, record};
@@ -153,7 +154,21 @@ mod enabled {
         if plan.role.is_some_and(|role| number(role) != ROLE.load(Ordering::Relaxed)) {
             return Ok(());
         }
-        plan.verdict(CALLS.fetch_add(1, Ordering::Relaxed) + 1)
+        let call = CALLS.fetch_add(1, Ordering::Relaxed) + 1;
+        if call < plan.first || !is_left(plan.count) {
+            return Ok(());
+        }
+        Err(io::Error::from_raw_os_error(plan.errno))
+    }
+
+    /// Whether fewer calls than this have failed so far, this one aside.
+    fn is_left(count: u64) -> bool {
+        let Some(latch) = std::env::var_os("JOBWARDEN_FAULT_LATCH") else { return false };
+        let Ok(latch) = OpenOptions::new().append(true).create(true).open(latch) else {
+            return false;
+        };
+        let failed = latch.metadata().map_or(u64::MAX, |metadata| metadata.len());
+        failed < count && io::Write::write_all(&mut &latch, b".").is_ok()
     }
 
     impl Plan {
@@ -172,7 +187,7 @@ mod enabled {
             _ => return None,
         };
         let (first, errno) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
-        let count = parts.next().map_or(Some(1), |count| count.parse().ok())?;
+        let count = parts.next()?.parse().ok()?;
         Some(Plan { role: Some(role), first, count, errno })
     }
 

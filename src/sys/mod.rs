@@ -26,6 +26,8 @@ use nix::errno::Errno;
 
 /// "Invalid argument": for input that the kernel never sees but would refuse so.
 pub const EINVAL: i32 = nix::libc::EINVAL;
+/// EIO.
+pub const EIO: i32 = nix::libc::EIO;
 
 /// The number of an operating system error, if it is one.
 pub fn errno(error: &io::Error) -> i32 {

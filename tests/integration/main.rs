@@ -17,6 +17,8 @@ mod delete;
 mod drain;
 mod environment;
 #[cfg(feature = "faults")]
+mod failing_calls;
+#[cfg(feature = "faults")]
 mod fault_points;
 mod fixtures;
 mod inbox;

@@ -68,17 +68,37 @@ impl Daemon {
         Daemon::start_on(setup, root, folder).await
     }
 
+    /// A service on a new root; `None` if it ends before it serves.
+    #[cfg(feature = "faults")]
+    pub(crate) async fn start_if_it_can(setup: Setup) -> Option<Daemon> {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let root = folder.path().join("root");
+        Daemon::try_start_on(setup, root, folder).await.ok()
+    }
+
     /// A service on a root inside `folder`, which goes with the service.
     pub(crate) async fn start_on(setup: Setup, root: PathBuf, folder: TempDir) -> Daemon {
-        let (process, mut lines_read, lines) = launch(&setup, &root);
+        let started = Daemon::try_start_on(setup, root, folder).await;
+        started.unwrap_or_else(|lines| panic!("the service did not start: {lines:#?}"))
+    }
+
+    /// The same; what it wrote if it ended before it served.
+    async fn try_start_on(
+        setup: Setup,
+        root: PathBuf,
+        folder: TempDir,
+    ) -> Result<Daemon, Vec<String>> {
+        let (mut process, mut lines_read, lines) = launch(&setup, &root);
         let tcp = within("the service is ready", ready(&mut lines_read)).await;
         let Some(tcp) = tcp else {
-            panic!("the service did not start: {:#?}", lines.lock().expect("no panic"))
+            let _ = process.wait();
+            return Err(lines.lock().expect("no panic").clone());
         };
         let launchers = children_of(pid_of(&process)).into_iter().filter_map(Process::of).collect();
         let channel = connect(tcp).await;
         let api = JobServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
-        Daemon { setup, root, process, launchers, lines, tcp, api, folder: Some(folder) }
+        let folder = Some(folder);
+        Ok(Daemon { setup, root, process, launchers, lines, tcp, api, folder })
     }
 
     pub(crate) fn root(&self) -> &Path {
