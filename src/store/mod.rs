@@ -18,6 +18,8 @@ mod log_writer;
 mod match_record;
 mod matches;
 mod output_limits_record;
+#[cfg(test)]
+mod power_cut;
 mod record;
 mod requests;
 mod requests_record;
