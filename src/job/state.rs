@@ -375,6 +375,11 @@ impl State {
 }
 
 impl Event {
+    /// Whether it has to outlive a power cut where that is promised: nothing runs twice, ends stay.
+    pub fn is_promise(&self) -> bool {
+        matches!(self, Self::Claimed(_) | Self::Ended(_))
+    }
+
     /// The word for what a job becomes by this event; also its `kind` on disk.
     pub fn name(&self) -> &'static str {
         match self {

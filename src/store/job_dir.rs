@@ -151,14 +151,24 @@ impl JobDir {
         let mut events = Vec::with_capacity(slots.len());
         for (place, slot) in slots.iter().enumerate() {
             let Some(members) = slot else {
-                // A torn last line does not count; one before a whole line is damage.
-                if slots[place..].iter().any(Option::is_some) {
-                    let why = format!("line {} is damaged", place + 1);
-                    return Err(StoreError::Corrupt { path, why });
+                // What a power cut left of lines that were not synced does not count; an end that
+                // is there does. A claim behind it says that this line was synced: it is damage.
+                let mut later = slots[place..].iter().flatten().map(record::event);
+                match later.find(|event| event.as_ref().is_ok_and(Event::is_promise)) {
+                    Some(Ok(end @ Event::Ended(_))) => events.push(end),
+                    Some(_) => {
+                        let why = format!("line {} is damaged", place + 1);
+                        return Err(StoreError::Corrupt { path, why });
+                    }
+                    None => {}
                 }
                 break;
             };
             events.push(record::event(members).map_err(StoreError::corrupt(path.clone()))?);
+            if let Some(Event::Ended(_)) = events.last() {
+                // Nothing comes after; what stands there was there before a power cut.
+                break;
+            }
         }
         Ok(events)
     }
@@ -166,10 +176,19 @@ impl JobDir {
     pub(super) fn fold(&self, events: &[Event]) -> Result<State, StoreError> {
         let mut state = State::Queued;
         for event in events {
-            state = transition(&state, event).map_err(|error| StoreError::Corrupt {
-                path: self.file(layout::STATE),
-                why: error.to_string(),
-            })?;
+            state = match (transition(&state, event), event) {
+                (Ok(next), _) => next,
+                // An end stands, whatever became of the lines before it.
+                (Err(_), Event::Ended(end)) => State::Ended {
+                    running: state.running().cloned(),
+                    attempt: state.attempt(),
+                    end: end.clone(),
+                },
+                (Err(error), _) => {
+                    let (path, why) = (self.file(layout::STATE), error.to_string());
+                    return Err(StoreError::Corrupt { path, why });
+                }
+            };
         }
         Ok(state)
     }

@@ -147,16 +147,7 @@ impl JobRecord {
     }
 
     fn needs_sync(&self, event: &Event) -> bool {
-        let is_promise = match event {
-            Event::Claimed(_) | Event::Ended(_) => true,
-            Event::Starting(_)
-            | Event::ExecFailed { .. }
-            | Event::Started(_)
-            | Event::Adopted { .. }
-            | Event::Stopping { .. }
-            | Event::Exited { .. } => false,
-        };
-        is_promise && self.accepted.durability == Durability::Power
+        event.is_promise() && self.accepted.durability == Durability::Power
     }
 
     /// Answers a request for a signal.

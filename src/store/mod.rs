@@ -92,6 +92,11 @@ impl Store {
             fs::create_dir_all(&path).map_err(StoreError::io("create", &path))?;
         }
         let identity = identity(root)?;
+        // Whatever is promised from here on stands in folders that are there after a power cut.
+        fs::sync_dir(root).map_err(StoreError::io("sync", root))?;
+        if let Some(parent) = root.parent().filter(|parent| *parent != Path::new("")) {
+            fs::sync_dir(parent).map_err(StoreError::io("sync", parent))?;
+        }
         // On a full disk the answer is no until the next start.
         let can_make_holes = kept_tail::can_make_holes(&layout.trash()).unwrap_or(false);
         Ok(Self {
@@ -288,7 +293,9 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
                 return Err(StoreError::NotAStore { root: root.to_owned() });
             }
             fs::replace(root, layout::VERSION, FORMAT.as_bytes(), true)
-                .map_err(StoreError::io("write", &path))
+                .map_err(StoreError::io("write", &path))?;
+            // Nothing may be here on a disk without power that has no VERSION.
+            fs::sync_dir(root).map_err(StoreError::io("sync", root))
         }
     }
 }

@@ -32,19 +32,31 @@ pub struct Submission {
 
 /// The group syncs of the folders that many jobs share.
 #[derive(Debug, Default)]
-pub(super) struct Syncs(Mutex<HashMap<String, Arc<GroupSync>>>);
+pub(super) struct Syncs {
+    groups: Mutex<HashMap<String, Arc<GroupSync>>>,
+    /// The newest day whose folder is known to be on the disk.
+    day: Mutex<String>,
+}
 
 /// Days whose syncs are kept: jobs are accepted into the newest, seldom into the one before.
 const DAYS_KEPT: usize = 4;
 
 impl Syncs {
     fn of(&self, key: &str, path: &Path) -> Arc<GroupSync> {
-        let mut syncs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut syncs = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
         if syncs.len() > DAYS_KEPT {
             syncs.clear();
         }
         let sync = syncs.entry(key.to_owned()).or_insert_with(|| Arc::new(GroupSync::new(path)));
         Arc::clone(sync)
+    }
+
+    fn is_day_known(&self, day: &str) -> bool {
+        *self.day.lock().unwrap_or_else(PoisonError::into_inner) == day
+    }
+
+    fn note_day(&self, day: &str) {
+        day.clone_into(&mut self.day.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }
 
@@ -89,7 +101,12 @@ impl Store {
             if error.kind() != io::ErrorKind::NotFound {
                 return Err(StoreError::io("create", path)(error));
             }
-            self.create_day(&day_path, is_synced)?;
+            match fs::create_dir(&day_path) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(StoreError::io("create", &day_path)(error));
+                }
+                Ok(()) | Err(_) => {}
+            }
             fs::create_dir(path).map_err(StoreError::io("create", path))?;
         }
         let whole = |name: &str, bytes: &[u8]| {
@@ -117,20 +134,13 @@ impl Store {
             }
             let sync = self.syncs().of(&day, &day_path);
             sync.sync().map_err(StoreError::io("sync", &day_path))?;
-        }
-        Ok(())
-    }
-
-    fn create_day(&self, day_path: &Path, is_synced: bool) -> Result<(), StoreError> {
-        match fs::create_dir(day_path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(StoreError::io("create", day_path)(error));
+            if !self.syncs().is_day_known(&day) {
+                // Whoever made it may not have come to this yet.
+                let jobs = self.layout().jobs();
+                let sync = self.syncs().of("jobs", &jobs);
+                sync.sync().map_err(StoreError::io("sync", &jobs))?;
+                self.syncs().note_day(&day);
             }
-            Ok(()) | Err(_) => {}
-        }
-        if is_synced {
-            let jobs = self.layout().jobs();
-            fs::sync_dir(&jobs).map_err(StoreError::io("sync", &jobs))?;
         }
         Ok(())
     }

@@ -47,7 +47,8 @@ impl Record {
         let mut names: HashMap<PathBuf, Node> = HashMap::new();
         let mut nodes = Vec::new();
         for change in &changes {
-            let file = |number: &u64| Node::File((*number, lives.get(number).copied().unwrap_or(0)));
+            let file =
+                |number: &u64| Node::File((*number, lives.get(number).copied().unwrap_or(0)));
             let node = match change {
                 Change::MadeDir(path) => {
                     names.insert(path.clone(), Node::Dir);
@@ -89,15 +90,18 @@ impl Record {
 
     /// The places of all syncs.
     pub(super) fn syncs(&self) -> Vec<usize> {
-        let is_sync =
-            |place: &usize| matches!(self.changes[*place], Change::Synced(_) | Change::SyncedDir(_));
+        let is_sync = |place: &usize| {
+            matches!(self.changes[*place], Change::Synced(_) | Change::SyncedDir(_))
+        };
         (0..self.len()).filter(is_sync).collect()
     }
 
     pub(super) fn describe(&self, place: usize) -> String {
         let path = self.nodes[place].and_then(|node| {
             let names = (0..place).rev().find_map(|at| match &self.changes[at] {
-                Change::Made(_, Some(path)) | Change::Linked(_, path) if self.nodes[at] == Some(node) => {
+                Change::Made(_, Some(path)) | Change::Linked(_, path)
+                    if self.nodes[at] == Some(node) =>
+                {
                     Some(path.clone())
                 }
                 _ => None,
@@ -105,7 +109,9 @@ impl Record {
             names
         });
         match &self.changes[place] {
-            Change::Wrote(_, at, bytes) => format!("{place}: wrote {} at {at} of {path:?}", bytes.len()),
+            Change::Wrote(_, at, bytes) => {
+                format!("{place}: wrote {} at {at} of {path:?}", bytes.len())
+            }
             change => format!("{place}: {change:?} {path:?}"),
         }
     }
@@ -143,8 +149,11 @@ impl Record {
                     names.insert(path.clone(), node);
                 }
                 (Change::Renamed(from, to), Some(node)) if is_whole => {
-                    let moved: Vec<_> =
-                        names.iter().filter(|(path, _)| path.starts_with(from)).map(|(path, node)| (path.clone(), *node)).collect();
+                    let moved: Vec<_> = names
+                        .iter()
+                        .filter(|(path, _)| path.starts_with(from))
+                        .map(|(path, node)| (path.clone(), *node))
+                        .collect();
                     names.insert(to.clone(), node);
                     for (path, node) in moved {
                         names.remove(&path);

@@ -9,8 +9,9 @@ use self::disk::{Fate, Record};
 use super::{JobRecord, Store, Submission};
 use crate::{
     job::{
-        Accepted, Actor, Claim, Command, Durability, End, EndCause, EndState, Event, ExitStatus,
-        JobId, OutputSize, ProcessIdentity, Secrets, Spec, Started, StopRequest, Time,
+        Accepted, Actor, Claim, Draft, DraftLimits, Durability, End, EndCause, EndState,
+        EnvInheritance, Event, ExitStatus, JobId, OutputSize, ProcessIdentity, Started,
+        StopRequest, Time,
     },
     sys::faults::{self, Change},
 };
@@ -20,12 +21,16 @@ const DISKS: u64 = 12;
 
 fn submission(number: u8) -> Submission {
     let id: JobId = format!("01m7yec7v{number}000awa3bsyef5p1f").parse().unwrap();
-    let spec = Spec {
-        command: Command::Argv(vec!["true".to_owned()]),
-        secret_keys: vec!["TOKEN".to_owned()],
-        stdin_bytes: 3,
-        ..Spec::default()
+    let secrets = BTreeMap::from([("TOKEN".to_owned(), "secret".to_owned())]);
+    let draft = Draft {
+        argv: vec!["true".to_owned()],
+        env_inheritance: Some(EnvInheritance::Minimal),
+        secret_env: secrets.clone(),
+        stdin: b"abc".to_vec(),
+        ..Draft::default()
     };
+    let limits = DraftLimits { stdin_bytes_max: 3, can_keep_tail: true };
+    let (spec, secrets, stdin) = draft.check(&limits).unwrap();
     let accepted = Accepted {
         id,
         create_time: Time::from_nanos(1_790_000_000_000_000_000),
@@ -37,8 +42,7 @@ fn submission(number: u8) -> Submission {
         timeout: None,
         durability: Durability::Power,
     };
-    let secrets = Secrets(BTreeMap::from([("TOKEN".to_owned(), "secret".to_owned())]));
-    Submission { accepted, secrets, stdin: b"abc".to_vec() }
+    Submission { accepted, secrets, stdin }
 }
 
 fn promise(what: &str, id: JobId) {
@@ -196,7 +200,7 @@ fn first_fault(record: &Record, original: &Path, ignored: Option<usize>) -> Opti
                 1 => record.build(paths, cut, ignored, || Fate::Whole),
                 seed => record.build(paths, cut, ignored, fates(seed * 1_000 + cut as u64)),
             }
-            if let Some(fault) = fault(root.path(), &record.promises(cut)) {
+            if let Some(fault) = fault(&root.path().join("root"), &record.promises(cut)) {
                 let last = record.describe(cut - 1);
                 return Some(format!("cut behind {last}, disk {disk}: {fault}"));
             }
