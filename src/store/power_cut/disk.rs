@@ -98,15 +98,14 @@ impl Record {
 
     pub(super) fn describe(&self, place: usize) -> String {
         let path = self.nodes[place].and_then(|node| {
-            let names = (0..place).rev().find_map(|at| match &self.changes[at] {
+            (0..place).rev().find_map(|at| match &self.changes[at] {
                 Change::Made(_, Some(path)) | Change::Linked(_, path)
                     if self.nodes[at] == Some(node) =>
                 {
                     Some(path.clone())
                 }
                 _ => None,
-            });
-            names
+            })
         });
         match &self.changes[place] {
             Change::Wrote(_, at, bytes) => {
@@ -118,11 +117,13 @@ impl Record {
 
     /// What had been promised before the cut.
     pub(super) fn promises(&self, cut: usize) -> HashSet<&str> {
-        let promise = |change| match change {
-            &Change::Promised(ref promise) => Some(promise.as_str()),
-            _ => None,
-        };
-        self.changes[..cut].iter().filter_map(promise).collect()
+        let mut promises = HashSet::new();
+        for change in &self.changes[..cut] {
+            if let Change::Promised(promise) = change {
+                promises.insert(promise.as_str());
+            }
+        }
+        promises
     }
 
     /// Makes the disk after a cut behind the first `cut` changes at `root`, which stands for
