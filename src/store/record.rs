@@ -15,6 +15,9 @@ use crate::job::{
 
 use super::slots;
 
+/// The largest number of changes; also the largest that every reader of JSON takes exactly.
+const COUNT_MAX: u64 = 1 << 53;
+
 /// A record that cannot be understood.
 #[derive(Debug, thiserror::Error)]
 #[error("{member}: {why}")]
@@ -285,6 +288,16 @@ impl<'a> Record<'a> {
         let signed = || number.and_then(Value::as_i64).and_then(|number| N::try_from(number).ok());
         let unsigned = number.and_then(Value::as_u64).and_then(|number| N::try_from(number).ok());
         unsigned.or_else(signed).ok_or_else(|| wrong(member, "is missing or not such a number"))
+    }
+
+    /// A number that grows by one with each change. One that nobody can have reached is damage,
+    /// and sums of smaller ones do not run over.
+    pub(super) fn count(self, member: &str) -> Result<u64, RecordError> {
+        let count = self.number(member)?;
+        if count > COUNT_MAX {
+            return Err(wrong(member, format!("{count} is more than can have happened")));
+        }
+        Ok(count)
     }
 
     pub(super) fn time(self, member: &str) -> Result<Time, RecordError> {
