@@ -4,6 +4,8 @@
 //! keeps what it has read: an index in memory is the business of `catalog`.
 
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inbox;
 mod index;
 mod job_dir;

@@ -8,6 +8,8 @@ mod attempt;
 mod bury;
 mod capture;
 mod environment;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod launch;
 mod matcher;
 mod requests;

@@ -7,6 +7,8 @@ pub mod cgroup;
 pub mod clock;
 pub mod dir;
 pub mod fs;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub mod inotify;
 pub mod lock;
 pub mod poll;
