@@ -308,3 +308,19 @@ fn what_was_told_of_active_jobs_outlives_the_segments_that_told_it() {
     let gone = Gone { revision: new.revision, is_deleted: false };
     assert_eq!(opened.gone.get(&new.id()), Some(&gone));
 }
+
+#[test]
+fn a_file_with_a_sequence_that_no_store_has_reached_is_no_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Arc::new(job("true"));
+    let open = || Journal::open(&Store::open(folder.path()).unwrap(), LIMITS).unwrap();
+    fill(&mut open().journal, &job, 2);
+    for first in [0, u64::MAX - 1, u64::MAX] {
+        let path = segment::path(&folder.path().join("journal"), first);
+        std::fs::write(&path, "{}\n").unwrap();
+        let opened = open();
+        assert_eq!((opened.is_new_epoch, opened.journal.head()), (false, 2));
+        assert_eq!(opened.journal.oldest(), 0);
+        assert!(path.exists());
+    }
+}
