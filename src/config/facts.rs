@@ -33,20 +33,20 @@ impl MachineFacts {
 }
 
 /// The total memory in the text of `/proc/meminfo`.
-fn memory_bytes(meminfo: &str) -> Option<u64> {
+pub(super) fn memory_bytes(meminfo: &str) -> Option<u64> {
     let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
 
 /// The hard limit on open files in the text of `/proc/self/limits`.
-fn open_files_max(limits: &str) -> Option<u64> {
+pub(super) fn open_files_max(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// The home directory that `passwd` gives the effective user in `/proc/self/status`.
-fn account_home(status: &str, passwd: &str) -> Option<PathBuf> {
+pub(super) fn account_home(status: &str, passwd: &str) -> Option<PathBuf> {
     let uid = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     let uid = uid.split_whitespace().nth(1)?;
     let fields = passwd

@@ -7,6 +7,8 @@
 
 mod facts;
 mod flags;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod mistake;
 mod print;
 mod reader;

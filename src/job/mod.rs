@@ -6,6 +6,8 @@
 mod draft;
 mod end;
 mod filter;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod history;
 mod id;
 mod kind;

@@ -7,6 +7,8 @@ mod caller;
 pub mod convert;
 mod exec;
 mod follow;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod growth;
 mod read;
 pub mod status;

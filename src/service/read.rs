@@ -151,7 +151,7 @@ fn page(
 }
 
 /// Tells filters apart: a token is good for the filter that it came with.
-fn filter_mark(filter: &api::JobFilter) -> u32 {
+pub(super) fn filter_mark(filter: &api::JobFilter) -> u32 {
     // Maps have no order on the wire; in a sorted form equal filters are equal bytes.
     let mut labels: Vec<_> = filter.labels.iter().collect();
     labels.sort_unstable();
@@ -159,11 +159,11 @@ fn filter_mark(filter: &api::JobFilter) -> u32 {
     crc32fast::hash(format!("{labels:?}{:?}", rest.encode_to_vec()).as_bytes())
 }
 
-fn page_token_after(last: JobId, mark: u32) -> String {
+pub(super) fn page_token_after(last: JobId, mark: u32) -> String {
     BASE64_URL_SAFE_NO_PAD.encode(format!("1 {last} {mark:08x}"))
 }
 
-fn parse_page_token(token: &str, mark: u32) -> Result<JobId, Refusal> {
+pub(super) fn parse_page_token(token: &str, mark: u32) -> Result<JobId, Refusal> {
     let parsed = || {
         let bytes = BASE64_URL_SAFE_NO_PAD.decode(token).ok()?;
         let text = String::from_utf8(bytes).ok()?;

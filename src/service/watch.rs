@@ -3,6 +3,8 @@
 //! A stream is a position and at most one batch of events. It reads what is in memory while it
 //! keeps up and the journal when it does not, so a reader that stops holds nobody up.
 
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod output;
 mod shape;
 mod snapshot;

@@ -46,7 +46,8 @@ impl Cut {
         let number = |at: usize| bytes.get(at..at + 8)?.try_into().map(u64::from_le_bytes).ok();
         let crc = bytes.get(CUT_BYTES - 4..CUT_BYTES)?.try_into().map(u32::from_le_bytes).ok()?;
         let cut = Self { head_end: number(0)?, tail_start: number(8)? };
-        (crc == crc32fast::hash(&bytes[..CUT_BYTES - 4])).then_some(cut)
+        let is_good = crc == crc32fast::hash(&bytes[..CUT_BYTES - 4]);
+        (is_good && cut.head_end <= cut.tail_start).then_some(cut)
     }
 }
 
@@ -83,7 +84,7 @@ impl Cuts {
                 return Ok(Some(cut));
             }
         }
-        let why = "the record of a hole has a wrong checksum".to_owned();
+        let why = "the record of a hole is damaged".to_owned();
         Err(StoreError::Corrupt { path: self.path.clone(), why })
     }
 }

@@ -149,7 +149,7 @@ impl LogReader {
             }
             if at < record.offset {
                 // The index does not tell of what lies between, or not any more.
-                let end = record.offset.min(at + bytes_max as u64);
+                let end = record.offset.min(at.saturating_add(bytes_max as u64));
                 return self.logged(record.stream, at, end, record.time).map(Some);
             }
             if let Some(loss) = record.loss {
@@ -179,7 +179,7 @@ impl LogReader {
     /// The bytes from `at` on: the rest of the first record and what may be told with it.
     fn data(&mut self, first: IndexRecord, at: u64, bytes_max: usize) -> Result<Piece, StoreError> {
         let place = first.stream.place();
-        let limit = at + bytes_max as u64;
+        let limit = at.saturating_add(bytes_max as u64);
         let mut end = first.end().min(limit);
         if first.end() <= limit {
             self.records.pop_front();
@@ -250,7 +250,7 @@ impl LogReader {
             if !self.wanted[place] || from >= to {
                 continue;
             }
-            let end = to.min(from + SCAN_BYTES as u64);
+            let end = to.min(from.saturating_add(SCAN_BYTES as u64));
             let piece = self.logged(stream, from, end, time)?;
             if let Piece::Gap { reason: GapReason::Truncated, .. } = piece {
                 // The index would tell of what had been written.

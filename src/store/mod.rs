@@ -5,6 +5,8 @@
 
 mod announcement;
 mod error;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod inbox;
 mod index;
 mod job_dir;

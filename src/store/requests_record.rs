@@ -113,7 +113,7 @@ pub(super) fn labels(bytes: &[u8]) -> Result<(BTreeMap<String, String>, u64), Re
             value.as_str().ok_or_else(|| wrong("labels", "has a value that is no string"))?;
         Ok((key.clone(), value.to_owned()))
     });
-    Ok((labels.collect::<Result<_, RecordError>>()?, record.number("change")?))
+    Ok((labels.collect::<Result<_, RecordError>>()?, record.count("change")?))
 }
 
 pub(super) fn timeout_bytes(number: u64, timeout: Option<Duration>) -> Vec<u8> {
@@ -124,7 +124,7 @@ pub(super) fn timeout(bytes: &[u8]) -> Result<(u64, Option<Duration>), RecordErr
     let members = object(bytes)?;
     let record = Record(&members);
     let timeout = span_text::span("timeout", record.text_if_any("timeout"))?;
-    Ok((record.number("number")?, timeout))
+    Ok((record.count("number")?, timeout))
 }
 
 pub(super) fn kill_request_bytes(request: &KillRequest) -> Vec<u8> {
@@ -182,7 +182,7 @@ pub(super) fn control(slots: &[Option<Map<String, Value>>]) -> Result<Control, R
     let mut answer = None;
     for members in slots.iter().flatten() {
         let record = Record(members);
-        let sequence = record.number("seq")?;
+        let sequence = record.count("seq")?;
         match record.text("kind")? {
             "kill" => kills.push((sequence, kill(record)?)),
             "timeout" => {
@@ -252,6 +252,16 @@ mod tests {
         assert_eq!(names.first(), Some(&"r5"));
         assert_eq!(names.last(), Some(&"r20"));
         assert_eq!(names.len(), 16);
+    }
+
+    #[test]
+    fn a_count_that_nobody_can_have_reached_is_damage() {
+        for most in [u64::MAX, (1 << 53) + 1] {
+            assert!(labels(&labels_bytes(most, &BTreeMap::new())).is_err());
+            assert!(timeout(&timeout_bytes(most, None)).is_err());
+            assert!(control(&[slots::parse(&timeout_answer_slot(most, true).unwrap())]).is_err());
+        }
+        assert_eq!(timeout(&timeout_bytes(1 << 53, None)).unwrap(), (1 << 53, None));
     }
 
     #[test]

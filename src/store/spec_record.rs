@@ -233,6 +233,16 @@ fn spec(members: SpecMembers) -> Result<Spec, RecordError> {
         (true, false) => Command::Shell(members.shell),
         (true, true) | (false, false) => return Err(wrong("argv", "is not the only command")),
     };
+    // What a drop may hold, or what a later version accepts: a rule that would not be kept here.
+    let others = [
+        ("limits", members.limits.is_some()),
+        ("retry", members.retry.is_some()),
+        ("secret_env", !members.secret_env.is_empty()),
+        ("stdin", !members.stdin.is_empty()),
+    ];
+    if let Some((name, _)) = others.into_iter().find(|(_, is_given)| *is_given) {
+        return Err(wrong(name, "is not known in the record of an accepted job"));
+    }
     Ok(Spec {
         command,
         working_dir: Some(members.working_dir).filter(|path| !path.is_empty()),

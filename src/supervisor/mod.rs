@@ -11,6 +11,8 @@ mod capture;
 mod ending;
 mod environment;
 mod family;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod launch;
 mod main_process;
 mod matcher;

@@ -81,7 +81,7 @@ impl Group {
 }
 
 /// The folder of the own group, by the texts of `/proc/self/mounts` and `/proc/self/cgroup`.
-fn own_group(mounts: &str, own: &str) -> Option<PathBuf> {
+pub(super) fn own_group(mounts: &str, own: &str) -> Option<PathBuf> {
     let mount = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');
         let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);

@@ -8,6 +8,8 @@ pub mod clock;
 pub mod dir;
 pub mod faults;
 pub mod fs;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 pub mod inotify;
 pub mod lock;
 pub mod marks;

@@ -6,6 +6,8 @@
 //! after a power cut that may have taken some, a new epoch begins and old positions are gone.
 
 mod event;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod reader;
 mod record;
 mod segment;
@@ -129,7 +131,7 @@ impl Journal {
         let file = segment::reopen(&dir, &last.segment)?;
         let segments = known_segments(&layout, &last.segment)?;
         let shared = Arc::new(Shared { layout, segments: Mutex::new(segments) });
-        let journal = Self {
+        let mut journal = Self {
             shared,
             limits,
             epoch: last.header.epoch,
@@ -138,6 +140,17 @@ impl Journal {
             next: last.next,
             told: last.told,
         };
+        // What is told from now on is of this boot, and its file has to say so: the next start
+        // may come without a boot and without `closed.json`.
+        if last.header.boot_id != boot_id
+            && let Err(error) = journal.go_on()
+        {
+            if journal.next == last.header.first {
+                // The new file has the name of the old one, which is gone.
+                return Err(error);
+            }
+            tracing::warn!(%error, "the journal cannot go on to its next file");
+        }
         Ok(Opened { journal, gone, is_new_epoch: false })
     }
 
@@ -253,23 +266,31 @@ impl Journal {
         if !is_full {
             return;
         }
+        match self.go_on() {
+            Ok(()) => self.trim(Time::from(clock::now())),
+            Err(error) => tracing::warn!(%error, "the journal cannot go on to its next file"),
+        }
+    }
+
+    /// Begins the next segment.
+    fn go_on(&mut self) -> Result<(), StoreError> {
         let dir = self.shared.layout.journal();
         let header = segment::Header::new(&self.epoch, self.next, &self.boot_id, &self.told);
         faults::point("journal.full");
-        match segment::create(&dir, &header, segment_bytes(&self.limits)) {
-            Ok((file, segment)) => {
-                let old = std::mem::replace(&mut self.file, file);
-                let mut segments = self.shared.lock();
-                if let Some(full) = segments.back() {
-                    // Gives back what was set aside and not needed.
-                    let _ = fs::resize(&old, full.bytes);
-                }
-                segments.push_back(segment);
-                drop(segments);
-                self.trim(Time::from(clock::now()));
+        let (file, segment) = segment::create(&dir, &header, segment_bytes(&self.limits))?;
+        let old = std::mem::replace(&mut self.file, file);
+        let mut segments = self.shared.lock();
+        match segments.back() {
+            // One without events gives way to the new one, which has its name.
+            Some(empty) if empty.first == segment.first => drop(segments.pop_back()),
+            Some(full) => {
+                // Gives back what was set aside and not needed.
+                let _ = fs::resize(&old, full.bytes);
             }
-            Err(error) => tracing::warn!(%error, "the journal cannot go on to its next file"),
+            None => {}
         }
+        segments.push_back(segment);
+        Ok(())
     }
 
     /// Drops the history that the limits do not cover any more.

@@ -27,6 +27,8 @@ const FORMAT_VERSION: u32 = 1;
 /// Room that is set aside beyond the size of a segment, so that the events of jobs that end can
 /// still be written on a full disk.
 const RESERVE_BYTES: u64 = 1024 * 1024;
+/// The largest sequence that a segment may begin with; they count from 1.
+const SEQUENCE_MAX: u64 = 1 << 62;
 /// The most that is read of one segment: what was written while no next one could be made.
 const READ_BYTES_MAX: u64 = 1 << 30;
 
@@ -84,10 +86,12 @@ pub(super) fn path(dir: &Path, first: u64) -> PathBuf {
     dir.join(format!("{first:020}{}", layout::JOURNAL_SUFFIX))
 }
 
-/// The sequence in the name of a segment.
+/// The sequence in the name of a segment; none if no store can have come so far, which leaves room
+/// to count on from any that there is.
 pub(super) fn first_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(layout::JOURNAL_SUFFIX)?;
-    if digits.len() == 20 { digits.parse().ok() } else { None }
+    let first = if digits.len() == 20 { digits.parse().ok() } else { None };
+    first.filter(|first| (1..=SEQUENCE_MAX).contains(first))
 }
 
 impl Header {

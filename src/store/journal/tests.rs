@@ -148,21 +148,44 @@ fn a_segment_that_was_only_begun_is_no_loss() {
     assert_eq!((opened.is_new_epoch, opened.journal.head()), (false, 3));
 }
 
+/// Makes the newest segment one of an earlier boot.
+fn reboot(root: &Path) {
+    let file = newest_file(root);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let (header, rest) = text.split_once('\n').unwrap();
+    let boot_id = clock::boot_id().unwrap();
+    let mut header = header.replace(boot_id, "another-boot-of-the-host-0123456789a");
+    header.truncate(header.rfind(",\"crc\"").unwrap());
+    header.push('}');
+    slots::seal_text(&mut header);
+    std::fs::write(file, format!("{header}\n{rest}")).unwrap();
+}
+
+#[test]
+fn after_a_boot_a_service_that_is_killed_loses_no_history() {
+    for events in [0, 3] {
+        let folder = tempfile::tempdir().unwrap();
+        let job = Arc::new(job("true"));
+        let open = || Journal::open(&Store::open(folder.path()).unwrap(), LIMITS).unwrap();
+        let mut journal = open().journal;
+        fill(&mut journal, &job, events);
+        journal.close().unwrap();
+        let epoch = journal.epoch().to_owned();
+        drop(journal);
+        reboot(folder.path());
+        // It is not closed: that is what a kill leaves.
+        fill(&mut open().journal, &job, 2);
+        let opened = open();
+        assert_eq!((opened.is_new_epoch, opened.journal.epoch()), (false, epoch.as_str()));
+        let expected: Vec<u64> = (1..=events + 2).collect();
+        assert_eq!(sequences(&opened.journal, 0), expected);
+    }
+}
+
 #[test]
 fn after_a_boot_history_counts_only_if_the_journal_was_closed() {
     let folder = tempfile::tempdir().unwrap();
     let job = Arc::new(job("true"));
-    let reboot = || {
-        let file = newest_file(folder.path());
-        let text = std::fs::read_to_string(&file).unwrap();
-        let (header, rest) = text.split_once('\n').unwrap();
-        let boot_id = clock::boot_id().unwrap();
-        let mut header = header.replace(boot_id, "another-boot-of-the-host-0123456789a");
-        header.truncate(header.rfind(",\"crc\"").unwrap());
-        header.push('}');
-        slots::seal_text(&mut header);
-        std::fs::write(file, format!("{header}\n{rest}")).unwrap();
-    };
     let open = || {
         let store = Store::open(folder.path()).unwrap();
         let opened = Journal::open(&store, LIMITS).unwrap();
@@ -174,13 +197,13 @@ fn after_a_boot_history_counts_only_if_the_journal_was_closed() {
         opened.journal.close().unwrap();
         opened.journal.epoch().to_owned()
     };
-    reboot();
+    reboot(folder.path());
     {
         let (mut opened, _store) = open();
         assert_eq!((opened.is_new_epoch, opened.journal.epoch()), (false, epoch.as_str()));
         fill(&mut opened.journal, &job, 1);
     }
-    reboot();
+    reboot(folder.path());
     let (opened, _store) = open();
     assert!(opened.is_new_epoch);
     assert_ne!(opened.journal.epoch(), epoch);
@@ -284,4 +307,20 @@ fn what_was_told_of_active_jobs_outlives_the_segments_that_told_it() {
     assert_eq!(opened.journal.told(new.id()), None);
     let gone = Gone { revision: new.revision, is_deleted: false };
     assert_eq!(opened.gone.get(&new.id()), Some(&gone));
+}
+
+#[test]
+fn a_file_with_a_sequence_that_no_store_has_reached_is_no_segment() {
+    let folder = tempfile::tempdir().unwrap();
+    let job = Arc::new(job("true"));
+    let open = || Journal::open(&Store::open(folder.path()).unwrap(), LIMITS).unwrap();
+    fill(&mut open().journal, &job, 2);
+    for first in [0, u64::MAX - 1, u64::MAX] {
+        let path = segment::path(&folder.path().join("journal"), first);
+        std::fs::write(&path, "{}\n").unwrap();
+        let opened = open();
+        assert_eq!((opened.is_new_epoch, opened.journal.head()), (false, 2));
+        assert_eq!(opened.journal.oldest(), 0);
+        assert!(path.exists());
+    }
 }

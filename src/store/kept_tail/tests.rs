@@ -167,3 +167,11 @@ fn a_torn_record_of_a_hole_does_not_count() {
         bytes[place] ^= 1;
     }
 }
+
+#[test]
+fn a_hole_that_ends_before_it_begins_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = JobDir::at(folder.path().to_owned());
+    std::fs::write(dir.cut_path(), Cut { head_end: 9, tail_start: 8 }.encode()).unwrap();
+    assert!(matches!(dir.cut_bytes(), Err(StoreError::Corrupt { .. })));
+}

@@ -75,6 +75,23 @@ fn what_somebody_cut_off_is_a_gap() {
 }
 
 #[test]
+fn offsets_near_the_largest_are_read_like_others() {
+    let (_folder, dir, _) = written(&[(false, b"0123".to_vec())]);
+    let (stream, time) = (Stream::Stdout, Time::from_nanos(1));
+    let record = |offset, length| {
+        IndexRecord { time, stream, offset, length, other: 0, loss: None }.encode()
+    };
+    let records = [record(u64::MAX - 9, 2), record(u64::MAX - 5, 2)].concat();
+    std::fs::write(dir.index_path(), records).unwrap();
+    let from = u64::MAX - 9;
+    // Where a log cannot have bytes is an error; it is no panic.
+    let mut reader = LogReader::open(&dir, [true, true], [from, 0]).unwrap();
+    assert!(reader.next(100).is_err());
+    let sizes = [u64::MAX, 0].map(|size_bytes| OutputSize { size_bytes, dropped_bytes: 0 });
+    assert!(reader.rest(sizes, time).is_err());
+}
+
+#[test]
 fn output_without_an_index_is_told_at_the_end() {
     let (_folder, dir, _) = written(&[(true, b"lost record".to_vec())]);
     std::fs::remove_file(dir.index_path()).unwrap();

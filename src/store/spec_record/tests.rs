@@ -79,6 +79,20 @@ fn a_newer_version_is_refused_by_its_number() {
 }
 
 #[test]
+fn an_accepted_record_with_a_rule_that_would_not_be_kept_is_refused() {
+    for (member, value) in [
+        ("limits", r#"{"memory_bytes":1}"#),
+        ("retry", r#"{"max_attempts":2}"#),
+        ("secret_env", r#"{"A":"b"}"#),
+        ("stdin", r#""aW4=""#),
+    ] {
+        let mut file: Value = serde_json::from_slice(&encode(&accepted(rich()))).unwrap();
+        file["spec"][member] = serde_json::from_str(value).unwrap();
+        assert_eq!(decode(file.to_string().as_bytes()).unwrap_err().member, member);
+    }
+}
+
+#[test]
 fn a_dropped_spec_may_stand_alone_or_in_a_record_in_either_case() {
     for text in [
         r#"{"argv": ["true"], "idle_timeout": "2s"}"#,
