@@ -12,10 +12,13 @@ pub use schedule::{Full, Queued, Schedule};
 
 use crate::{
     catalog::{Catalog, weight},
-    job::{End, EndCause, EndState, Event, Job, JobId, OutputSize, State, StopRequest, Time},
+    job::{
+        End, EndCause, EndState, Event, Job, JobId, LaunchError, OutputSize, State, StopRequest,
+        Time,
+    },
     launch::Launch,
     store::{JobRecord, StoreError},
-    sys::{clock, faults},
+    sys::{self, clock, faults},
 };
 
 /// How long a start that was refused (no process, no descriptor, no room) is put off.
@@ -88,8 +91,25 @@ impl Queue {
         self.changed.notify_one();
     }
 
-    /// Puts a job back whose start was refused, and waits a little with the next.
-    pub fn refused(&self, job: &Job) {
+    /// Puts a job back whose start was refused, and waits a little with the next. One whose folder
+    /// holds something else in the place of its FIFOs is ended: that does not pass.
+    pub fn refused(&self, job: &Job, errno: i32) {
+        if sys::is_lasting(errno) {
+            let errno_name = sys::errno_name(errno);
+            let message =
+                format!("The job could not be started: its FIFOs cannot be made: {errno_name}.");
+            let stage = "output".to_owned();
+            let error = LaunchError { stage, errno, errno_name };
+            let end = End {
+                launch_error: Some(error),
+                ..unstarted(EndState::Failed, EndCause::LaunchFailed, message)
+            };
+            match end_queued(&self.catalog, job.id(), end) {
+                Ok(true) => return self.remove(job.id()),
+                Ok(false) => {}
+                Err(error) => tracing::warn!(job = %job.id(), %error, "a job cannot be ended"),
+            }
+        }
         self.lock().paused_until = Some(clock::since_boot() + REFUSED_PAUSE);
         self.requeue(job);
     }

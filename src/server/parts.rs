@@ -143,7 +143,7 @@ fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
             if let Ok(job) = watcher.look(id)
                 && job.state == State::Queued
             {
-                queue.refused(&job);
+                queue.refused(&job, errno);
             }
         }
     }

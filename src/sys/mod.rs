@@ -28,6 +28,13 @@ use nix::errno::Errno;
 
 /// "Invalid argument": for input that the kernel never sees but would refuse so.
 pub const EINVAL: i32 = nix::libc::EINVAL;
+/// Whether an error says that something is in the way that stays there, not that something is
+/// short for now.
+pub fn is_lasting(errno: i32) -> bool {
+    use nix::libc::{EACCES, EEXIST, EISDIR, ELOOP, ENOTDIR, ENXIO, EPERM};
+    [EINVAL, EACCES, EEXIST, EISDIR, ELOOP, ENOTDIR, ENXIO, EPERM].contains(&errno)
+}
+
 /// EIO.
 pub const EIO: i32 = nix::libc::EIO;
 

@@ -57,7 +57,7 @@ pub fn create(path: &Path) -> io::Result<()> {
 pub fn open_reader(path: &Path) -> io::Result<OwnedFd> {
     faults::check()?;
     let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-    open(path, flags, Mode::empty()).map_err(io_error)
+    open(path, flags, Mode::empty()).map_err(io_error).and_then(checked)
 }
 
 /// Opens both ends of a FIFO in one descriptor: its holder never sees SIGPIPE.
@@ -66,6 +66,17 @@ pub fn open_reader(path: &Path) -> io::Result<OwnedFd> {
 pub fn open_both(path: &Path) -> io::Result<OwnedFd> {
     open(path, OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW, Mode::empty())
         .map_err(io_error)
+        .and_then(checked)
+}
+
+/// Whatever else somebody has put in the place of a FIFO is an error.
+fn checked(opened: OwnedFd) -> io::Result<OwnedFd> {
+    use std::os::unix::fs::FileTypeExt as _;
+    let file = File::from(opened);
+    if file.metadata()?.file_type().is_fifo() {
+        return Ok(file.into());
+    }
+    Err(io::Error::from_raw_os_error(libc::EINVAL))
 }
 
 /// A pipe: its reading end, which does not wait, and its writing end.

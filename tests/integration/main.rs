@@ -36,6 +36,7 @@ mod rerun;
 mod restart;
 mod root;
 mod storm;
+mod strangers;
 mod streams;
 mod tail;
 mod tail_follow;

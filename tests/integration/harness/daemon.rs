@@ -32,6 +32,8 @@ pub(crate) struct Setup {
     pub(crate) flags: Vec<String>,
     /// Variables beyond PATH and HOME.
     pub(crate) env: Vec<(String, String)>,
+    /// Another copy of the program than the one that was built.
+    pub(crate) binary: Option<PathBuf>,
     /// Whether SIGHUP is ignored when the program starts, as under `nohup`.
     pub(crate) is_hangup_ignored: bool,
 }
@@ -206,6 +208,11 @@ impl Daemon {
         let _ = self.process.wait();
     }
 
+    /// Has another copy of the program started from now on.
+    pub(crate) fn set_binary(&mut self, binary: PathBuf) {
+        self.setup.binary = Some(binary);
+    }
+
     /// Starts the service again on the same root.
     pub(crate) async fn restart(mut self) -> Daemon {
         self.note_launchers();
@@ -319,7 +326,7 @@ fn launch(setup: &Setup, root: &Path) -> (Child, mpsc::UnboundedReceiver<String>
         command.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", BINARY]);
         command
     } else {
-        Command::new(BINARY)
+        Command::new(setup.binary.as_deref().unwrap_or(Path::new(BINARY)))
     };
     command.arg("serve").arg("--root").arg(root);
     command.args(["--listen", "127.0.0.1:0"]);
