@@ -44,3 +44,6 @@ pub mod config;
 pub mod server;
 
 pub mod cli;
+
+#[cfg(test)]
+mod model;

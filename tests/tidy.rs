@@ -59,6 +59,23 @@ const LAYERS: &[Layer] = &[
             "api",
         ],
     ),
+    // Tests alone: the parts that decide about jobs, against a model of them.
+    (
+        "model",
+        &[
+            "server",
+            "operations",
+            "recover",
+            "watcher",
+            "queue",
+            "launch",
+            "catalog",
+            "launch_message",
+            "store",
+            "job",
+            "sys",
+        ],
+    ),
     ("cli", &["server", "config", "client", "api"]),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.
     ("main", &["cli", "launcher", "supervisor", "store"]),

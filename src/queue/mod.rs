@@ -166,6 +166,16 @@ impl Queue {
         }
     }
 
+    /// Does all that is due at `now`, on the boot clock, and nothing more.
+    #[cfg(test)]
+    pub(crate) fn work_until_idle(&self, now: Duration) {
+        loop {
+            let task = self.lock().next_task(now);
+            let Some(task) = task else { return };
+            self.carry_out(task, now);
+        }
+    }
+
     fn carry_out(&self, task: Task, now: Duration) {
         match task {
             Task::Expire(job) => self.expire(job, now),
