@@ -60,6 +60,23 @@ impl Launch {
         Ok(Self { layout, use_groups, open_files, running, is_stopping: AtomicBool::new(false) })
     }
 
+    /// A launcher that is only the other end of `socket`: no process takes the requests.
+    #[cfg(test)]
+    pub(crate) fn over(socket: OwnedFd, root: &Path) -> io::Result<Self> {
+        let mut process = Command::new("true").spawn()?;
+        process.wait()?;
+        let running =
+            Mutex::new(Some(Running { process, begun: Instant::now(), socket: Arc::new(socket) }));
+        let is_stopping = AtomicBool::new(false);
+        Ok(Self {
+            layout: Layout::new(root),
+            use_groups: false,
+            open_files: 0,
+            running,
+            is_stopping,
+        })
+    }
+
     /// Asks for a supervisor for a queued job.
     pub fn launch(&self, id: JobId) -> io::Result<()> {
         self.send(Request::Launch(id))

@@ -211,8 +211,8 @@ impl Watcher {
         (self.on_inbox)();
     }
 
-    /// Finds jobs whose supervisor is gone without anybody having been told.
-    fn sweep(&self) {
+    /// Looks for what no notice tells of, such as a supervisor that is gone.
+    pub(crate) fn sweep(&self) {
         self.catalog.tend_events();
         if self.notifier.is_none() {
             self.look_at_all();

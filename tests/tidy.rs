@@ -59,6 +59,23 @@ const LAYERS: &[Layer] = &[
             "api",
         ],
     ),
+    // Tests alone: the parts that decide about jobs, against a model of them.
+    (
+        "model",
+        &[
+            "server",
+            "operations",
+            "recover",
+            "watcher",
+            "queue",
+            "launch",
+            "catalog",
+            "launch_message",
+            "store",
+            "job",
+            "sys",
+        ],
+    ),
     ("cli", &["server", "config", "client", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
     ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),

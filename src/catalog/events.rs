@@ -252,7 +252,7 @@ impl Events {
 impl Inner {
     /// Appends the events that lead from what was told of a job to what it is now.
     fn tell(&mut self, job: &Arc<Job>, matches: &[MatchRecord]) -> Result<(), StoreError> {
-        let told = match self.journal.told(job.id()) {
+        let mut told = match self.journal.told(job.id()) {
             Some(told) => told,
             None => self.tell_created(job)?,
         };
@@ -268,7 +268,10 @@ impl Inner {
             let next = told_of(&started, Some(told));
             let event = event(EventKind::Started, time, Some(told.kind), &Arc::new(started));
             self.append(event, Some(next))?;
-        } else if told.kind == kind && facts(job) != told.facts {
+            told = next;
+        }
+        // Also what has changed since a start that is only told now.
+        if told.kind == kind && facts(job) != told.facts {
             let time = Time::from(clock::now());
             let event = event(EventKind::Updated, time, Some(kind), job);
             self.append(event, Some(told_of(job, Some(told))))?;

@@ -23,6 +23,8 @@ use crate::{
 
 /// How long a start that was refused (no process, no descriptor, no room) is put off.
 const REFUSED_PAUSE: Duration = Duration::from_millis(500);
+/// How long the end of a job that has waited for too long is put off while another has its lock.
+const LOCKED_PAUSE: Duration = Duration::from_millis(500);
 /// The longest sleep: the boot clock goes on while the host is suspended, the condition does not.
 const SLEEP_MAX: Duration = Duration::from_mins(1);
 
@@ -41,6 +43,27 @@ struct QueueState {
     /// Starts are put off until then, on the boot clock.
     paused_until: Option<Duration>,
     is_stopping: bool,
+}
+
+/// What the queue does next.
+#[derive(Clone, Copy, Debug)]
+enum Task {
+    /// End a job that has waited for too long.
+    Expire(Queued),
+    /// Start a job, which has its place already.
+    Start(Queued),
+}
+
+impl QueueState {
+    fn next_task(&mut self, now: Duration) -> Option<Task> {
+        if let Some(job) = self.schedule.expire_next(now) {
+            return Some(Task::Expire(job));
+        }
+        if self.paused_until.is_some_and(|until| now < until) {
+            return None;
+        }
+        self.schedule.start_next().map(Task::Start)
+    }
 }
 
 impl Queue {
@@ -149,16 +172,9 @@ impl Queue {
         let mut state = self.lock();
         while !state.is_stopping {
             let now = clock::since_boot();
-            if let Some(id) = state.schedule.expire_next(now) {
+            if let Some(task) = state.next_task(now) {
                 drop(state);
-                self.expire(id);
-                state = self.lock();
-                continue;
-            }
-            let is_paused = state.paused_until.is_some_and(|until| now < until);
-            if !is_paused && let Some(job) = state.schedule.start_next() {
-                drop(state);
-                self.start(job);
+                self.carry_out(task, now);
                 state = self.lock();
                 continue;
             }
@@ -167,6 +183,23 @@ impl Queue {
             let sleep = next.map_or(SLEEP_MAX, |at| at.saturating_sub(now)).min(SLEEP_MAX);
             state =
                 self.changed.wait_timeout(state, sleep).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Does all that is due at `now`, on the boot clock, and nothing more.
+    #[cfg(test)]
+    pub(crate) fn work_until_idle(&self, now: Duration) {
+        loop {
+            let task = self.lock().next_task(now);
+            let Some(task) = task else { return };
+            self.carry_out(task, now);
+        }
+    }
+
+    fn carry_out(&self, task: Task, now: Duration) {
+        match task {
+            Task::Expire(job) => self.expire(job, now),
+            Task::Start(job) => self.start(job),
         }
     }
 
@@ -181,11 +214,19 @@ impl Queue {
         }
     }
 
-    fn expire(&self, id: JobId) {
+    fn expire(&self, job: Queued, now: Duration) {
         let message = "Waited in the queue for longer than its limit; it never started.";
         let end = unstarted(EndState::TimedOut, EndCause::QueueTimedOut, message.to_owned());
-        if let Err(error) = end_queued(&self.catalog, id, end) {
-            tracing::warn!(job = %id, %error, "a job that waited for too long cannot be ended");
+        match end_queued(&self.catalog, job.id, end) {
+            Ok(true) => return,
+            Ok(false) => {}
+            Err(error) => {
+                tracing::warn!(job = %job.id, %error, "a job that waited for too long cannot be ended");
+            }
+        }
+        // Whoever has its lock may give it back without having started it.
+        if self.catalog.look(job.id).is_ok_and(|known| known.state == State::Queued) {
+            self.lock().schedule.put_off(job, now + LOCKED_PAUSE);
         }
     }
 

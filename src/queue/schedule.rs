@@ -109,12 +109,23 @@ impl Schedule {
     }
 
     /// Takes out a job that has waited for too long, if there is one.
-    pub fn expire_next(&mut self, now: Duration) -> Option<JobId> {
+    pub fn expire_next(&mut self, now: Duration) -> Option<Queued> {
         let (expires, id) = *self.expiries.first()?;
         if expires > now {
             return None;
         }
-        self.take(id).map(|job| job.id)
+        self.take(id)
+    }
+
+    /// Puts a job back that has waited for too long and could not be ended: it comes again at
+    /// `until` and is not started any more.
+    pub fn put_off(&mut self, job: Queued, until: Duration) {
+        if self.running.contains(&job.id) || self.waiting.contains_key(&job.id) {
+            return;
+        }
+        self.expiries.insert((until, job.id));
+        self.bytes += job.bytes;
+        self.waiting.insert(job.id, Queued { expires: Some(until), ..job });
     }
 
     /// When the next job will have waited for too long.
@@ -219,8 +230,20 @@ mod tests {
         schedule.add(queued(2, 0));
         assert_eq!(schedule.next_expiry(), expires);
         assert_eq!(schedule.expire_next(Duration::from_secs(4)), None);
-        assert_eq!(schedule.expire_next(Duration::from_secs(5)), Some(queued(1, 0).id));
+        let job = schedule.expire_next(Duration::from_secs(5)).map(|job| job.id);
+        assert_eq!(job, Some(queued(1, 0).id));
         assert_eq!(schedule.expire_next(Duration::from_secs(9)), None);
         assert_eq!(schedule.start_next(), Some(queued(2, 0)));
+    }
+
+    #[test]
+    fn a_job_that_waited_for_too_long_and_was_put_off_comes_again_and_never_starts() {
+        let mut schedule = Schedule::new(1, 10);
+        let until = Duration::from_secs(5);
+        schedule.put_off(queued(1, 0), until);
+        assert_eq!(schedule.start_next(), None);
+        assert_eq!((schedule.waiting_count(), schedule.next_expiry()), (1, Some(until)));
+        assert_eq!(schedule.expire_next(until).map(|job| job.id), Some(queued(1, 0).id));
+        assert_eq!((schedule.waiting_count(), schedule.bytes), (0, 0));
     }
 }

@@ -25,6 +25,8 @@ use tower::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub use listen::ListenError;
+#[cfg(test)]
+pub(crate) use parts::take_notice;
 
 use self::{
     layers::{Activity, ActivityLayer, DetailsLayer},

@@ -125,7 +125,7 @@ pub(super) fn stop_threads(parts: &Parts) {
 }
 
 /// Looks at the job that a notice of the launcher is about.
-fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
+pub(crate) fn take_notice(watcher: &Watcher, queue: &Queue, notice: Notice) {
     match notice {
         Notice::Gone(id) => {
             // Its supervisor may have found the lock taken for a moment: then it starts again.

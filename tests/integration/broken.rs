@@ -93,15 +93,30 @@ async fn a_spec_of_a_later_version_is_told_of_its_job_alone() {
 }
 
 #[tokio::test]
-async fn a_damaged_slot_before_a_whole_one_is_told_of_its_job_alone() {
+async fn a_damaged_slot_before_a_claim_is_told_of_its_job_alone() {
     check(|folder| {
         let path = folder.join("state.jsonl");
         let mut bytes = fs::read(&path).unwrap();
         bytes[700] ^= 0x20;
         bytes[701] ^= 0x20;
+        // The claim stands in the place of the end as well: both were synced.
+        bytes.copy_within(0..512, 1536);
         fs::write(&path, bytes).unwrap();
     })
     .await;
+}
+
+#[tokio::test]
+async fn an_end_counts_whatever_became_of_the_slots_before_it() {
+    let mut daemon = Daemon::start().await;
+    let id = daemon.run(argv(&["false"])).await.job_id;
+    let path = daemon.folder(&id).join("state.jsonl");
+    daemon.kill();
+    let mut bytes = fs::read(&path).unwrap();
+    bytes[700] ^= 0x20;
+    fs::write(&path, bytes).unwrap();
+    let daemon = daemon.restart().await;
+    assert_eq!(daemon.status(&id).await.exit_code(), Some(1));
 }
 
 #[tokio::test]

@@ -123,7 +123,7 @@ async fn another_copy_of_the_program_takes_over_what_the_first_one_had_started()
     }
     let next = daemon.beside().join("jobwarden-next");
     fs::copy(env!("CARGO_BIN_EXE_jobwarden"), &next).unwrap();
-    daemon.set_binary(next);
+    daemon.setup.binary = Some(next);
     let (launcher, supervisor) = (daemon.launcher(), daemon.supervisor(&ids[0]));
     let daemon = daemon.kill_and_restart().await;
     // The old launcher and one of its supervisors die; the other supervisor goes on.

@@ -1,7 +1,10 @@
 //! What is told, when, and once.
 
 use super::*;
-use crate::catalog::tests::{job_of, journal};
+use crate::{
+    catalog::tests::{job_of, journal},
+    job::{Claim, ExitStatus, ProcessIdentity, Running, Started, State, StopCause},
+};
 
 #[test]
 fn a_reader_gets_every_event_after_its_position_or_is_sent_to_the_journal() {
@@ -41,6 +44,23 @@ fn a_job_is_told_once_whatever_is_seen_of_it() {
     events.tell(&job, &[]);
     let kinds: Vec<_> = events.after(0, 9).unwrap().iter().map(|event| event.kind).collect();
     assert_eq!(kinds, [EventKind::Created, EventKind::Updated]);
+}
+
+#[test]
+fn a_stop_is_told_of_a_job_whose_process_had_ended_when_its_start_was_seen() {
+    let folder = tempfile::tempdir().unwrap();
+    let events = Events::new(journal(folder.path()));
+    let time = Time::from_nanos(5);
+    let process = ProcessIdentity { pid: 7, start_ticks: 9, boot_id: "b".to_owned() };
+    let claim = Claim { attempt: 1, supervisor: process.clone(), time, announces: true };
+    let started = Started { process, time, cgroup: None };
+    let running = Running { claim, started, stop: Some(StopCause::Cancel) };
+    let state = State::Exited { running, exit: ExitStatus::Code(0), time };
+    let job = Arc::new(Job { state, revision: 5, ..Job::clone(&job_of(1)) });
+    events.tell(&job, &[]);
+    events.tell(&job, &[]);
+    let kinds: Vec<_> = events.after(0, 9).unwrap().iter().map(|event| event.kind).collect();
+    assert_eq!(kinds, [EventKind::Created, EventKind::Started, EventKind::Updated]);
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Setup {
 
 /// A running service.
 pub(crate) struct Daemon {
-    setup: Setup,
+    pub(crate) setup: Setup,
     root: PathBuf,
     process: Child,
     /// Every launcher that was ever started for this root, for the cleaning up.
@@ -206,11 +206,6 @@ impl Daemon {
         self.note_launchers();
         kill_process(self.pid());
         let _ = self.process.wait();
-    }
-
-    /// Has another copy of the program started from now on.
-    pub(crate) fn set_binary(&mut self, binary: PathBuf) {
-        self.setup.binary = Some(binary);
     }
 
     /// Starts the service again on the same root.
