@@ -228,6 +228,10 @@ impl World {
                 self.store().hide(self.ids[job], false).map_err(fault("hide"))?;
                 self.restart(Stop::Killed, true, model)?;
             }
+            Step::MarkLeft { job } => {
+                self.store().mark_active(self.ids[job]).map_err(fault("mark"))?;
+                self.restart(Stop::Killed, true, model)?;
+            }
             Step::LabelCutShort { job } => {
                 self.store().mark_active(self.ids[job]).map_err(fault("mark"))?;
                 let (change, labels) = labels(model, job);

@@ -5,11 +5,11 @@
 //! for the queue. `PROPTEST_CASES` says how many runs there are.
 
 mod act;
-mod asked;
 mod compare;
 mod facts;
 mod reference;
 mod step;
+mod take;
 mod world;
 
 use proptest::{prelude::*, test_runner::Config};

@@ -9,6 +9,10 @@ use super::{
     reference::{Model, ModelJob, Number},
 };
 
+/// A start reads back the end of the journal, which is this many events at least: of what ended
+/// before them it may tell once more.
+const TOLD_READ_BACK: usize = 16;
+
 /// What a caller wants run: small numbers, so that the same wish comes twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wish {
@@ -99,6 +103,10 @@ pub(super) enum Step {
     },
     /// The service is killed with the labels replaced and nobody told.
     LabelCutShort {
+        job: Number,
+    },
+    /// The service is killed with the end told and the mark still there.
+    MarkLeft {
         job: Number,
     },
     Limit {
@@ -245,11 +253,11 @@ impl Draw {
         let new = Wish {
             variant: u8::try_from(detail % 2).unwrap_or(0),
             priority: i32::from(detail / 2 % 3) - 1,
-            is_short: detail / 6 % 4 == 0,
+            is_short: detail / 6 % 4 == 3,
         };
         // A call that is repeated mostly is the same call.
         let wish = known.filter(|_| detail % 4 > 0).map_or(new, |known| model.jobs[known].wish);
-        if known.is_none() && which.is_multiple_of(13) {
+        if known.is_none() && which % 13 == 12 {
             return Step::AcceptCutShort { request, wish, is_whole: detail % 3 > 0 };
         }
         Step::Accept { request, wish }
@@ -299,14 +307,20 @@ impl Draw {
         let at_rest = |job: &ModelJob| {
             !job.is_gone && job.is_free() && (job.folder.step == WAITS || job.is_seen_over())
         };
-        match self.detail % 5 {
+        match self.detail % 6 {
             0 => self.pick(model, |job| !job.is_gone).map(|job| Step::Delete { job }),
             1 => self.pick(model, at_rest).map(|job| Step::DeleteByForce { job }),
             2 => self.pick(model, ModelJob::is_seen_over).map(|job| Step::DeleteCutShort { job }),
             3 => self
                 .pick(model, |job| !job.is_gone && job.is_free())
                 .map(|job| Step::RemoveByHand { job }),
-            _ => self.pick(model, ModelJob::is_seen_over).map(|job| Step::LabelCutShort { job }),
+            4 => self.pick(model, ModelJob::is_seen_over).map(|job| Step::LabelCutShort { job }),
+            _ => {
+                let told: usize = model.jobs.iter().map(|job| job.told.len()).sum();
+                self.pick(model, ModelJob::is_seen_over)
+                    .filter(|_| told <= TOLD_READ_BACK)
+                    .map(|job| Step::MarkLeft { job })
+            }
         }
     }
 
@@ -331,51 +345,5 @@ impl Draw {
             _ => model.running_max,
         };
         Step::Restart { stop, keeps_starts: self.which.is_multiple_of(2), running_max }
-    }
-}
-
-impl Model {
-    /// Takes a step; what whoever asked for it is told.
-    pub(super) fn take(&mut self, step: Step) -> Answer {
-        match step {
-            Step::Accept { request, wish } => return self.accept(request, wish),
-            Step::AcceptCutShort { request, wish, is_whole } => {
-                if is_whole {
-                    self.add(request, wish);
-                }
-                self.restart(true, self.running_max);
-            }
-            Step::QueueWorks => self.queue_works(),
-            Step::LauncherTakes => self.launcher_takes(),
-            Step::Write { job, mark, more_bytes } => return self.write(job, mark, more_bytes),
-            Step::SupervisorLeaves { job } => self.supervisor_leaves(job),
-            Step::Bury => self.bury(),
-            Step::Look { job } => self.look(job),
-            Step::Sweep => self.sweep(),
-            Step::Restart { stop: _, keeps_starts, running_max } => {
-                self.restart(keeps_starts, running_max);
-            }
-            Step::Output { job, more_bytes } => {
-                let job = &mut self.jobs[job];
-                job.logged += more_bytes;
-                job.told.push(crate::store::EventKind::Log);
-            }
-            Step::Cancel { job }
-            | Step::DropMarker { job }
-            | Step::Label { job }
-            | Step::LabelCutShort { job }
-            | Step::Limit { job }
-            | Step::LimitAsked { job }
-            | Step::LimitAnswered { job }
-            | Step::KillAsked { job }
-            | Step::KillAnswered { job }
-            | Step::Delete { job }
-            | Step::DeleteByForce { job }
-            | Step::DeleteCutShort { job }
-            | Step::RemoveByHand { job }
-            | Step::Hold { job }
-            | Step::Free { job } => return self.ask(job, step),
-        }
-        Answer::Done
     }
 }

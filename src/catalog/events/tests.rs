@@ -114,3 +114,62 @@ fn what_could_not_be_told_is_told_once_there_is_room_and_only_once() {
     ];
     assert_eq!(told, expected);
 }
+
+/// Follows the events from the beginning as a watcher does: from memory, or from the files.
+fn follow(events: &Events, last: u64, pause: std::time::Duration) -> Vec<u64> {
+    let mut head = events.head();
+    let (mut reader, mut read, mut known) = (events.reader(), Vec::new(), 0);
+    let begin = std::time::Instant::now();
+    while read.last().is_none_or(|sequence| *sequence < last) {
+        assert!(begin.elapsed().as_secs() < 60, "{} of {last} events came", read.len());
+        let position = read.last().copied().unwrap_or(0);
+        let newest = *head.borrow_and_update();
+        assert!(newest >= known, "the head went back from {known} to {newest}");
+        known = newest;
+        if position >= newest {
+            std::thread::yield_now();
+            continue;
+        }
+        if let Ok(events) = events.after(position, 7) {
+            assert!(!events.is_empty(), "nothing comes after {position}, and {newest} is told");
+            read.extend(events.iter().map(|event| event.sequence));
+        } else {
+            let stored = reader.read(position, newest, 7).unwrap().unwrap();
+            read.extend(stored.iter().map(|event| event.sequence));
+        }
+        std::thread::sleep(pause);
+    }
+    read
+}
+
+#[test]
+fn every_follower_gets_each_event_once_while_many_tell_and_memory_is_short() {
+    const WRITERS: u64 = 4;
+    const JOBS: u64 = 150;
+    let folder = tempfile::tempdir().unwrap();
+    let events = Events::new(journal(folder.path()));
+    let last = WRITERS * JOBS * 2;
+    std::thread::scope(|scope| {
+        let events = &events;
+        let pauses = [0, 0, 300].map(std::time::Duration::from_micros);
+        let followers = pauses.map(|pause| scope.spawn(move || follow(events, last, pause)));
+        for writer in 0..WRITERS {
+            scope.spawn(move || {
+                for job in 0..JOBS {
+                    let job = job_of(1 + writer + job * WRITERS);
+                    events.tell(&job, &[]);
+                    events.tell_removed(&job);
+                    // What a full memory does, long before it is full.
+                    let mut inner = events.lock();
+                    while inner.ring.len() > 20 {
+                        inner.ring.pop_front();
+                    }
+                }
+            });
+        }
+        for follower in followers {
+            assert_eq!(follower.join().unwrap(), (1..=last).collect::<Vec<_>>());
+        }
+    });
+    assert_eq!((*events.head().borrow(), events.told_head()), (last, last));
+}

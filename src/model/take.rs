@@ -1,14 +1,59 @@
-//! What becomes of one job of the reference when somebody asks for something.
+//! What becomes of the reference with each step, and what whoever asked for it is told.
 
 use super::{
     facts::{EXITED, WAITS},
     reference::{Holder, Model, Number},
     step::{Answer, Ending, Step},
 };
-use crate::job::StateKind;
+use crate::{job::StateKind, store::EventKind};
 
 impl Model {
-    pub(super) fn ask(&mut self, number: Number, step: Step) -> Answer {
+    /// Takes a step; what whoever asked for it is told.
+    pub(super) fn take(&mut self, step: Step) -> Answer {
+        match step {
+            Step::Accept { request, wish } => return self.accept(request, wish),
+            Step::AcceptCutShort { request, wish, is_whole } => {
+                if is_whole {
+                    self.add(request, wish);
+                }
+                self.restart(true, self.running_max);
+            }
+            Step::QueueWorks => self.queue_works(),
+            Step::LauncherTakes => self.launcher_takes(),
+            Step::Write { job, mark, more_bytes } => return self.write(job, mark, more_bytes),
+            Step::SupervisorLeaves { job } => self.supervisor_leaves(job),
+            Step::Bury => self.bury(),
+            Step::Look { job } => self.look(job),
+            Step::Sweep => self.sweep(),
+            Step::Restart { stop: _, keeps_starts, running_max } => {
+                self.restart(keeps_starts, running_max);
+            }
+            Step::Output { job, more_bytes } => {
+                let job = &mut self.jobs[job];
+                job.logged += more_bytes;
+                job.told.push(EventKind::Log);
+            }
+            Step::Cancel { job }
+            | Step::DropMarker { job }
+            | Step::Label { job }
+            | Step::LabelCutShort { job }
+            | Step::MarkLeft { job }
+            | Step::Limit { job }
+            | Step::LimitAsked { job }
+            | Step::LimitAnswered { job }
+            | Step::KillAsked { job }
+            | Step::KillAnswered { job }
+            | Step::Delete { job }
+            | Step::DeleteByForce { job }
+            | Step::DeleteCutShort { job }
+            | Step::RemoveByHand { job }
+            | Step::Hold { job }
+            | Step::Free { job } => return self.ask(job, step),
+        }
+        Answer::Done
+    }
+
+    fn ask(&mut self, number: Number, step: Step) -> Answer {
         let job = &mut self.jobs[number];
         match step {
             Step::DropMarker { .. } => job.folder.is_cancelled = true,
@@ -32,6 +77,7 @@ impl Model {
                 job.folder.label_changes += 1;
                 self.restart(true, self.running_max);
             }
+            Step::MarkLeft { .. } => self.restart(true, self.running_max),
             Step::Delete { .. } => {
                 if !job.is_seen_over() {
                     return Answer::Active;
