@@ -102,7 +102,7 @@ fn play(story: &[Step]) {
             Step::EndBadly => disk.end(false),
         }
         expected.take(step);
-        let begin = Instant::now();
+        let started = Instant::now();
         loop {
             for (caller, is_well) in hear.try_iter() {
                 told[caller] = Some(is_well);
@@ -116,7 +116,7 @@ fn play(story: &[Step]) {
                 break;
             }
             assert!(
-                begin.elapsed() < PATIENCE,
+                started.elapsed() < PATIENCE,
                 "{story:?}: {:?} and {told:?}, not {expected:?}",
                 (begun, is_running, waiting)
             );
