@@ -53,7 +53,8 @@ impl Facts {
     /// Whether a line may follow.
     pub(super) fn allows(&self, mark: Mark) -> bool {
         match mark {
-            Mark::Claimed => self.step == WAITS,
+            // Also anew, by a supervisor that follows a dead one: nothing had been started.
+            Mark::Claimed => self.step <= CLAIMED,
             Mark::Started => self.step == CLAIMED,
             Mark::Stopping => self.step == RUNS || self.step == EXITED,
             Mark::Exited(_) => self.step == RUNS,
