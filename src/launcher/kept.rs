@@ -35,10 +35,12 @@ pub(super) struct Held {
 
 impl Kept {
     pub(super) fn add(&mut self, id: JobId, dir: JobDir) {
-        let mut held = Held { dir, fifos: None, may_lack_output: false, main: None };
-        if held.renew() {
-            self.jobs.insert(id, held);
+        // What is held already may not be there to be taken any more.
+        let new = || Held { dir, fifos: None, may_lack_output: false, main: None };
+        if self.jobs.entry(id).or_insert_with(new).renew() {
             self.next_look.get_or_insert(clock::since_boot() + LOOK_EVERY);
+        } else {
+            self.jobs.remove(&id);
         }
     }
 

@@ -132,10 +132,15 @@ fn go_on(
     let group = bury::recorded_group(&record)?;
     let spec = &record.accepted().spec;
     let capture = Capture::adopt(record.dir(), fifos, spec, last_output(record.dir(), started))?;
-    let job = record.dir().read_with(Arc::clone(record.accepted()))?;
+    let job = record.dir().read_with(Arc::clone(record.accepted())).unwrap_or_else(|error| {
+        // What was asked for does not count; the job does.
+        eprintln!("jobwarden supervisor: a job goes on without its requests: {error}");
+        Job::new(Arc::clone(record.accepted()))
+    });
     let delivered = job.kills.iter().filter(|kill| kill.delivered).map(|kill| kill.signal);
     // One that was sent and not answered any more has its effect all the same.
-    let asked = record.dir().kill_requests()?.into_iter().map(|request| request.signal);
+    let asked = record.dir().kill_requests().unwrap_or_default();
+    let asked = asked.into_iter().map(|request| request.signal);
     faults::point("adopter.captured");
     let beginning = Beginning {
         started,

@@ -38,6 +38,8 @@ pub(super) struct Attempt {
     pub(super) capture: Capture,
     pub(super) group: Option<Group>,
     pub(super) leftovers: Leftovers,
+    /// Requests for signals that were carried out and could not be removed.
+    pub(super) carried_out: Vec<String>,
     signals: Signals,
     timer: Timer,
     armed: Duration,
@@ -111,6 +113,7 @@ impl Attempt {
             exit,
             capture,
             group,
+            carried_out: Vec::new(),
             leftovers: Leftovers { may_lack_output, ..Leftovers::default() },
             signals,
             timer,

@@ -46,7 +46,8 @@ impl Attempt {
         if may_have_more || !self.capture.is_at_end() {
             // It may take a while, and this process might not live to tell the end.
             let time = Time::from(clock::now());
-            self.record.append(&Event::Exited { exit, time })?;
+            let written = self.record.append(&Event::Exited { exit, time });
+            self.tolerate(written);
             faults::point("supervisor.exit_recorded");
         }
         Ok(())

@@ -150,7 +150,10 @@ fn supervise_taken(
         return Ok(Supervised::ToTheEnd);
     }
     // Before the claim: what is asked from the start on wants an answer.
-    let queued_change = record.dir().timeout_request()?;
+    let queued_change = record.dir().timeout_request().unwrap_or_else(|error| {
+        eprintln!("jobwarden supervisor: the limit in the folder does not count: {error}");
+        None
+    });
     faults::point("supervisor.locked");
     if !claim(&mut record)? {
         // Every supervisor before died while it was starting it; the program has not run.

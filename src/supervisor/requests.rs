@@ -2,7 +2,7 @@
 
 use crate::{
     job::{KillRecord, StopCause, Time},
-    store::{KillRequest, KillScope},
+    store::{KillRequest, KillScope, StoreError},
     sys::{clock, signal},
 };
 
@@ -10,25 +10,43 @@ use super::{SupervisorError, attempt::Attempt, system};
 
 impl Attempt {
     /// Reads all requests and carries out those that are new.
+    ///
+    /// A request that cannot be read or answered now is told of in the log and looked at again:
+    /// the job is worth more than the answer.
     pub(super) fn look_at_requests(&mut self) -> Result<(), SupervisorError> {
-        self.look_at_timeout()?;
+        self.look_at_timeout();
         if self.stop.is_none()
-            && let Some(request) = self.record.dir().cancel()?
+            && let Some(request) = self.tolerate(self.record.dir().cancel()).flatten()
         {
             let grace = self.record.accepted().spec.stop_grace_or_default();
             let grace = request.grace_period.unwrap_or(grace);
             self.begin_stop(StopCause::Cancel, request.reason, None, grace)?;
         }
-        for request in self.record.dir().kill_requests()? {
-            self.kill(&request)?;
+        for request in self.tolerate(self.record.dir().kill_requests()).unwrap_or_default() {
+            if !self.carried_out.contains(&request.name) {
+                self.kill(&request)?;
+            }
         }
         Ok(())
     }
 
-    fn look_at_timeout(&mut self) -> Result<(), SupervisorError> {
-        let Some((number, timeout)) = self.record.dir().timeout_request()? else { return Ok(()) };
+    /// What came of something that the job can do without.
+    pub(super) fn tolerate<T>(&self, outcome: Result<T, StoreError>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let id = self.record.accepted().id;
+                eprintln!("jobwarden supervisor: job {id} goes on without this: {error}");
+                None
+            }
+        }
+    }
+
+    fn look_at_timeout(&mut self) {
+        let request = self.tolerate(self.record.dir().timeout_request()).flatten();
+        let Some((number, timeout)) = request else { return };
         if number <= self.timeout_change {
-            return Ok(());
+            return;
         }
         self.timeout_change = number;
         let is_over = self.deadline().is_some_and(|at| clock::since_boot() >= at);
@@ -37,7 +55,7 @@ impl Attempt {
         if is_taken {
             self.timeout = timeout;
         }
-        Ok(self.record.answer_timeout(number, is_taken)?)
+        self.tolerate(self.record.answer_timeout(number, is_taken));
     }
 
     fn kill(&mut self, request: &KillRequest) -> Result<(), SupervisorError> {
@@ -63,6 +81,9 @@ impl Attempt {
         };
         // A signal that was sent is sent, whether or not there is room to say so.
         let _ = self.record.record_kill(&kill);
-        Ok(self.record.dir().remove_kill_request(name)?)
+        if self.tolerate(self.record.dir().remove_kill_request(name)).is_none() {
+            self.carried_out.push(name.clone());
+        }
+        Ok(())
     }
 }

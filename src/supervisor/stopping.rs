@@ -61,7 +61,9 @@ impl Attempt {
             return if is_for_all { self.stop_leftovers(grace) } else { Ok(()) };
         }
         // Written before the signal: whoever reads on knows why the process ends.
-        self.record.append(&Event::Stopping { cause, time: Time::from(clock::now()) })?;
+        let stopping = Event::Stopping { cause, time: Time::from(clock::now()) };
+        let written = self.record.append(&stopping);
+        self.tolerate(written);
         let kill_at = Some(clock::since_boot() + grace);
         faults::point("supervisor.stopping");
         self.stop = Some(Stop { cause, reason, limit, kill_at });
