@@ -27,6 +27,7 @@ const LAYERS: &[Layer] = &[
     ("api", &[]),
     ("job", &[]),
     ("store", &["job", "sys"]),
+    ("access", &["job", "sys"]),
     ("launch_message", &["job"]),
     // The supervisor's side.
     ("supervisor", &["store", "job", "sys"]),
@@ -38,9 +39,9 @@ const LAYERS: &[Layer] = &[
     ("watcher", &["queue", "launch", "catalog", "store", "job", "sys"]),
     ("recover", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
     ("operations", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
-    ("service", &["operations", "catalog", "store", "job", "sys", "api"]),
+    ("service", &["operations", "access", "catalog", "store", "job", "sys", "api"]),
     ("client", &["api"]),
-    ("config", &["job"]),
+    ("config", &["access", "job"]),
     (
         "server",
         &[
@@ -53,6 +54,7 @@ const LAYERS: &[Layer] = &[
             "launch",
             "catalog",
             "launch_message",
+            "access",
             "store",
             "job",
             "sys",
@@ -76,7 +78,7 @@ const LAYERS: &[Layer] = &[
             "sys",
         ],
     ),
-    ("cli", &["server", "config", "client", "api"]),
+    ("cli", &["server", "config", "client", "access", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
     ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.
