@@ -15,7 +15,7 @@ use tonic::{
     body::Body,
     codegen::{
         Bytes,
-        http::{Extensions, HeaderMap, Request, Response, header::AUTHORIZATION},
+        http::{Extensions, HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION},
     },
     transport::server::{TcpConnectInfo, UdsConnectInfo},
 };
@@ -116,7 +116,7 @@ impl AdmissionLayer {
         // Without a peer nothing is known but what the call brings along.
         let peer = peer_of(request.extensions()).ok_or(Denied::NoToken)?;
         let headers = request.headers().get_all(AUTHORIZATION);
-        let headers = headers.iter().map(|header| header.as_bytes());
+        let headers = headers.iter().map(HeaderValue::as_bytes);
         let identity = self.gate.admit(&peer.place, headers, Time::from(clock::now()))?;
         peer.admission.admit();
         // Nothing behind the gate has a use for the token.
