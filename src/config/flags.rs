@@ -50,6 +50,36 @@ pub struct ServeFlags {
     /// Let at most this many jobs wait [default: 100000]
     #[arg(long, value_name = "N")]
     pub max_queued_jobs: Option<String>,
+    /// Run at most this many jobs of one principal at once; more of them wait [default: none]
+    #[arg(long, value_name = "N")]
+    pub max_running_jobs_per_principal: Option<String>,
+    /// Let at most this many jobs of one principal wait [default: none]
+    #[arg(long, value_name = "N")]
+    pub max_queued_jobs_per_principal: Option<String>,
+    /// Accept at most this many jobs of one principal in a minute [default: none]
+    #[arg(long, value_name = "N")]
+    pub max_jobs_per_minute_per_principal: Option<String>,
+    /// Refuse programs that this pattern does not match, for example /usr/bin/*; may be repeated
+    /// [default: any program]
+    #[arg(long, value_name = "PATTERN")]
+    pub allowed_executables: Vec<String>,
+    /// Refuse working directories that this pattern does not match, for example /srv/**; may be
+    /// repeated [default: any directory]
+    #[arg(long, value_name = "PATTERN")]
+    pub allowed_working_dirs: Vec<String>,
+    /// Refuse variables whose names this pattern does not match, for example CI_*; may be repeated
+    /// [default: any variable]
+    #[arg(long, value_name = "PATTERN")]
+    pub allowed_env_keys: Vec<String>,
+    /// Refuse run time limits over this one, which is also that of jobs without one [default: none]
+    #[arg(long, value_name = "DURATION")]
+    pub max_timeout: Option<String>,
+    /// Refuse to keep more than this of each stream of a job, and drop what is beyond [default: none]
+    #[arg(long, value_name = "BYTES")]
+    pub max_output_bytes: Option<String>,
+    /// Refuse jobs with more labels [default: 32]
+    #[arg(long, value_name = "N")]
+    pub max_labels: Option<String>,
     /// Limit the run time of jobs that have no limit of their own [default: none]
     #[arg(long, value_name = "DURATION")]
     pub default_timeout: Option<String>,
@@ -108,6 +138,15 @@ impl ServeFlags {
             "listen" => return &self.listen,
             "unix_users" => return &self.unix_users,
             "certificates" => return &self.certificates,
+            "allowed_executables" => return &self.allowed_executables,
+            "allowed_working_dirs" => return &self.allowed_working_dirs,
+            "allowed_env_keys" => return &self.allowed_env_keys,
+            "max_running_jobs_per_principal" => &self.max_running_jobs_per_principal,
+            "max_queued_jobs_per_principal" => &self.max_queued_jobs_per_principal,
+            "max_jobs_per_minute_per_principal" => &self.max_jobs_per_minute_per_principal,
+            "max_timeout" => &self.max_timeout,
+            "max_output_bytes" => &self.max_output_bytes,
+            "max_labels" => &self.max_labels,
             "root" => &self.root,
             "insecure_loopback_without_token" => &self.insecure_loopback_without_token,
             "audit" => &self.audit,

@@ -20,8 +20,8 @@ mod values;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use crate::{
-    access::{AuditScope, CertificateRule, UnixUser},
-    job::Durability,
+    access::{AuditLimits, AuditScope, CertificateRule, UnixUser},
+    job::{Durability, Policy},
 };
 pub use facts::MachineFacts;
 pub use flags::ServeFlags;
@@ -47,12 +47,10 @@ pub struct Config {
     /// Client certificates that are let in, as `KIND:NAME=ROLE` or `KIND:NAME=ROLE:PRINCIPAL` with
     /// the kinds `CN`, `DNS`, `URI` and `EMAIL`; the first that fits decides. Default: none.
     pub certificates: Vec<CertificateRule>,
-    /// Which calls are recorded. Default: [`AuditScope::Changes`].
-    pub audit: AuditScope,
-    /// The most bytes of a file of the audit record, 64 KiB to 1 TiB. Default: 64 MiB.
-    pub audit_max_bytes: u64,
-    /// The most files of the audit record, 1 to 1,000. Default: 8.
-    pub audit_max_files: u32,
+    /// Which calls are recorded (`audit`, default: changes), in files of how many bytes
+    /// (`audit_max_bytes`, 64 KiB to 1 TiB, default: 64 MiB) and in how many (`audit_max_files`, 1
+    /// to 1,000, default: 8).
+    pub audit: AuditLimits,
     /// What an acknowledgement survives. Default: [`Durability::Power`].
     pub durability: Durability,
     /// The most jobs that run at once, 1 to 100,000. Default: one for each 16 MiB of memory, 16
@@ -60,6 +58,11 @@ pub struct Config {
     pub max_running_jobs: u32,
     /// The most jobs that wait in the queue, 1 to 10,000,000. Default: 100,000.
     pub max_queued_jobs: u32,
+    /// What one principal may have. Default: as much as all together.
+    pub shares: Shares,
+    /// What jobs may be: `allowed_executables`, `allowed_working_dirs`, `allowed_env_keys`,
+    /// `max_timeout`, `max_output_bytes`, `max_labels`. Default: anything.
+    pub policy: Policy,
     /// The run time limit of a job without one, at most 10 years. Default: none.
     pub default_timeout: Option<Duration>,
     /// The directory of a job without one, absolute. Default: the home of the account, else `/`.
@@ -95,6 +98,17 @@ pub struct Config {
     pub log_filter: String,
     /// The form of log lines. Default: [`LogFormat::Auto`].
     pub log_format: LogFormat,
+}
+
+/// What one principal may have at most; no bound where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Shares {
+    /// Jobs that run at once (`max_running_jobs_per_principal`), 1 to 100,000.
+    pub running_max: Option<u32>,
+    /// Jobs that wait (`max_queued_jobs_per_principal`), 1 to 10,000,000.
+    pub queued_max: Option<u32>,
+    /// Jobs that are accepted in a minute (`max_jobs_per_minute_per_principal`), 1 to 1,000,000.
+    pub per_minute_max: Option<u32>,
 }
 
 impl Config {

@@ -7,7 +7,15 @@ use std::{
 
 use toml::Value;
 
-use super::{AuditScope, CgroupUse, Config, Durability, Effective, FileNotices, LogFormat, Source};
+use crate::job::Policy;
+
+use super::{
+    AuditLimits, AuditScope, CgroupUse, Config, Durability, Effective, FileNotices, LogFormat,
+    Shares, Source,
+};
+
+/// A setting and its value.
+type Line = (&'static str, Value);
 
 impl Effective {
     /// A TOML file that gives these settings again, with a comment over each value that names
@@ -20,11 +28,11 @@ impl Effective {
             unix_users,
             certificates,
             audit,
-            audit_max_bytes,
-            audit_max_files,
             durability,
             max_running_jobs,
             max_queued_jobs,
+            shares,
+            policy,
             default_timeout,
             default_working_dir,
             max_stdin_bytes,
@@ -42,15 +50,12 @@ impl Effective {
             log_filter,
             log_format,
         } = &self.config;
-        let lines: [(&'static str, Value); 27] = [
+        let lines: [Line; 24] = [
             ("root", text(root.display())),
             ("listen", list(listen)),
             ("insecure_loopback_without_token", Value::Boolean(*insecure_loopback_without_token)),
             ("unix_users", list(unix_users)),
             ("certificates", list(certificates)),
-            ("audit", text(audit_name(*audit))),
-            ("audit_max_bytes", bytes(*audit_max_bytes)),
-            ("audit_max_files", Value::Integer(i64::from(*audit_max_files))),
             ("durability", text(durability_name(*durability))),
             ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
             ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
@@ -72,7 +77,8 @@ impl Effective {
             ("log_format", text(log_format_name(*log_format))),
         ];
         let mut toml = String::new();
-        for (key, value) in lines {
+        let lines = lines.into_iter().chain(audit_lines(*audit)).chain(share_lines(*shares));
+        for (key, value) in lines.chain(policy_lines(policy)) {
             let source = self.sources.get(key).unwrap_or(&Source::Default);
             // A path with a line break must not become a line of the file.
             let source = source.to_string().escape_debug().to_string();
@@ -81,6 +87,37 @@ impl Effective {
         }
         toml
     }
+}
+
+fn audit_lines(audit: AuditLimits) -> [Line; 3] {
+    let AuditLimits { scope, bytes_max, files_max } = audit;
+    [
+        ("audit", text(audit_name(scope))),
+        ("audit_max_bytes", bytes(bytes_max)),
+        ("audit_max_files", Value::Integer(i64::from(files_max))),
+    ]
+}
+
+fn share_lines(shares: Shares) -> [Line; 3] {
+    let Shares { running_max, queued_max, per_minute_max } = shares;
+    [
+        ("max_running_jobs_per_principal", optional(running_max)),
+        ("max_queued_jobs_per_principal", optional(queued_max)),
+        ("max_jobs_per_minute_per_principal", optional(per_minute_max)),
+    ]
+}
+
+fn policy_lines(policy: &Policy) -> [Line; 6] {
+    let Policy { executables, working_dirs, env_keys, timeout_max, output_bytes_max, labels_max } =
+        policy;
+    [
+        ("allowed_executables", list(executables.texts())),
+        ("allowed_working_dirs", list(working_dirs.texts())),
+        ("allowed_env_keys", list(env_keys.texts())),
+        ("max_timeout", optional_duration(*timeout_max)),
+        ("max_output_bytes", output_bytes_max.map_or_else(|| text("none"), bytes)),
+        ("max_labels", Value::Integer(i64::from(*labels_max))),
+    ]
 }
 
 fn text(value: impl Display) -> Value {
@@ -96,6 +133,10 @@ fn optional_duration(duration: Option<Duration>) -> Value {
         Some(duration) => text(humantime::format_duration(duration)),
         None => text("none"),
     }
+}
+
+fn optional(number: Option<u32>) -> Value {
+    number.map_or_else(|| text("none"), |number| Value::Integer(number.into()))
 }
 
 fn bytes(count: u64) -> Value {

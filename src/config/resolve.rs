@@ -7,9 +7,12 @@ use std::{
     time::Duration,
 };
 
+use crate::job::{LABELS_MAX, Pattern, Patterns, Policy};
+
 use super::{
-    AuditScope, CgroupUse, Config, ConfigErrors, Durability, FileNotices, ListenAddress, LogFormat,
-    MachineFacts, Mistake, ServeFlags, Source, reader::Reader, values,
+    AuditLimits, AuditScope, CgroupUse, Config, ConfigErrors, Durability, FileNotices,
+    ListenAddress, LogFormat, MachineFacts, Mistake, ServeFlags, Shares, Source, reader::Reader,
+    values,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -29,6 +32,9 @@ const JOURNAL_BYTES_MAX: u64 = 1 << 40;
 const AUDIT_BYTES: u64 = 64 << 20;
 const AUDIT_BYTES_MIN: u64 = 64 << 10;
 const AUDIT_BYTES_MAX: u64 = 1 << 40;
+
+/// The most bytes of output of a stream that a setting can bound it to.
+const OUTPUT_BYTES_MAX: u64 = 1 << 40;
 
 /// The memory that one running job is reckoned with for the default of `max_running_jobs`.
 const MEMORY_BYTES_PER_JOB: u64 = 16 << 20;
@@ -109,15 +115,13 @@ impl Effective {
             unix_users: reader
                 .many("unix_users", |it| values::unix_user(it.text, &inputs.machine.accounts)),
             certificates: reader.many("certificates", |it| values::certificate(it.text)),
-            audit: reader.one("audit", AuditScope::Changes, |it| values::audit(it.text)),
-            audit_max_bytes: reader.one("audit_max_bytes", AUDIT_BYTES, |it| {
-                values::bytes_in(it.text, &(AUDIT_BYTES_MIN..=AUDIT_BYTES_MAX))
-            }),
-            audit_max_files: number(&mut reader, "audit_max_files", 8, 1000),
+            audit: audit(&mut reader),
             durability: reader
                 .one("durability", Durability::Power, |it| values::durability(it.text)),
             max_running_jobs: number(&mut reader, "max_running_jobs", running, 100_000),
             max_queued_jobs: number(&mut reader, "max_queued_jobs", 100_000, 10_000_000),
+            shares: shares(&mut reader),
+            policy: policy(&mut reader),
             default_timeout: optional_duration(
                 &mut reader,
                 "default_timeout",
@@ -201,6 +205,51 @@ fn listen(reader: &mut Reader<'_>, root: &Path) -> Vec<ListenAddress> {
         }
     }
     addresses
+}
+
+fn audit(reader: &mut Reader<'_>) -> AuditLimits {
+    AuditLimits {
+        scope: reader.one("audit", AuditScope::Changes, |it| values::audit(it.text)),
+        bytes_max: reader.one("audit_max_bytes", AUDIT_BYTES, |it| {
+            values::bytes_in(it.text, &(AUDIT_BYTES_MIN..=AUDIT_BYTES_MAX))
+        }),
+        files_max: number(reader, "audit_max_files", 8, 1000),
+    }
+}
+
+fn shares(reader: &mut Reader<'_>) -> Shares {
+    let mut share = |key, most| {
+        reader.one(key, None, |given| {
+            values::or_none(given.text, |text| values::number(text, &(1..=most)))
+        })
+    };
+    Shares {
+        running_max: share("max_running_jobs_per_principal", 100_000),
+        queued_max: share("max_queued_jobs_per_principal", 10_000_000),
+        per_minute_max: share("max_jobs_per_minute_per_principal", 1_000_000),
+    }
+}
+
+fn policy(reader: &mut Reader<'_>) -> Policy {
+    Policy {
+        executables: patterns(reader, "allowed_executables"),
+        working_dirs: patterns(reader, "allowed_working_dirs"),
+        env_keys: patterns(reader, "allowed_env_keys"),
+        timeout_max: optional_duration(reader, "max_timeout", Duration::from_millis(1)),
+        output_bytes_max: reader.one("max_output_bytes", None, |it| {
+            values::or_none(it.text, |text| values::bytes_in(text, &(1..=OUTPUT_BYTES_MAX)))
+        }),
+        labels_max: reader
+            .one("max_labels", LABELS_MAX, |it| values::number(it.text, &(0..=LABELS_MAX))),
+    }
+}
+
+fn patterns(reader: &mut Reader<'_>, key: &'static str) -> Patterns {
+    let patterns = reader.many(key, |it| Pattern::parse(it.text));
+    Patterns::new(patterns).unwrap_or_else(|remedy| {
+        reader.mistake(key, None, remedy);
+        Patterns::default()
+    })
 }
 
 /// A setting that is off unless somebody turns it on.

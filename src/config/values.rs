@@ -63,15 +63,23 @@ pub(super) fn duration(text: &str, bounds: &RangeInclusive<Duration>) -> Result<
     if bounds.contains(&duration) { Ok(duration) } else { Err(wrong()) }
 }
 
+/// A value, or `none`.
+pub(super) fn or_none<T>(
+    text: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Option<T>, String> {
+    if text == "none" {
+        return Ok(None);
+    }
+    parse(text).map(Some).map_err(|remedy| format!("{remedy}, or \"none\""))
+}
+
 /// A span of time within `bounds`, or `none`.
 pub(super) fn duration_or_none(
     text: &str,
     bounds: &RangeInclusive<Duration>,
 ) -> Result<Option<Duration>, String> {
-    if text == "none" {
-        return Ok(None);
-    }
-    duration(text, bounds).map(Some).map_err(|remedy| format!("{remedy}, or \"none\""))
+    or_none(text, |text| duration(text, bounds))
 }
 
 /// An absolute path. A relative one starts from `base`, where there is one.

@@ -14,11 +14,11 @@ use std::{
 
 use crate::{
     catalog::Catalog,
-    job::{Accepted, Draft, DraftLimits, Durability, JobId, Span},
+    job::{Accepted, Draft, DraftLimits, Durability, JobId, Policy, Span},
     launch::Launch,
     launch_message::{MESSAGE_BYTES_MAX, Notice, Request},
     operations::{Asked, Defaults, Operations},
-    queue::Queue,
+    queue::{Queue, QueueLimits},
     recover::recover,
     server::take_notice,
     store::{JobDir, JobRecord, Journal, JournalLimits, Store, StoreError, Submission},
@@ -78,8 +78,8 @@ impl Service {
         let journal = Journal::open(&store, limits).map_err(fault("open the journal"))?;
         let catalog = Catalog::new(store, journal, None).map_err(fault("make the catalog"))?;
         let catalog = Arc::new(catalog);
-        let (running_max, queued_max) = (model.running_max, model.queued_max);
-        let queue = Queue::new(Arc::clone(&catalog), Arc::clone(launch), running_max, queued_max);
+        let limits = QueueLimits::of_all(model.running_max, model.queued_max);
+        let queue = Queue::new(Arc::clone(&catalog), Arc::clone(launch), limits);
         let queue = Arc::new(queue);
         let (by_notice, on_inbox) = (false, Box::new(|| {}));
         let watcher = Watcher::new(
@@ -94,6 +94,8 @@ impl Service {
             working_dir: "/".into(),
             timeout: None,
             durability: Durability::Process,
+            policy: Policy::default(),
+            per_minute_max: None,
             stdin_bytes_max: 0,
         };
         let operations = Operations::new(

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    job::{Job, JobId, State, Time, check_labels},
+    job::{Job, JobId, State, Time, Violation, check_labels},
     store::JobRecord,
     sys::clock,
     watcher,
@@ -36,7 +36,8 @@ impl Operations {
             let mut labels = job.labels.clone();
             labels.retain(|key, _| !remove.contains(key));
             labels.extend(set.clone());
-            let violations = check_labels("set", &labels);
+            let mut violations = check_labels("set", &labels);
+            violations.extend(self.defaults.policy.check_labels("set", labels.len()));
             if !violations.is_empty() {
                 return Err(OperationError::Invalid(violations));
             }
@@ -57,6 +58,11 @@ impl Operations {
 
     /// Replaces the run time limit. Either the new one holds, or the old one had run out.
     pub fn update_timeout(&self, id: JobId, wish: TimeoutWish) -> Result<Arc<Job>, OperationError> {
+        let policy = &self.defaults.policy;
+        if let (TimeoutWish::Clear, Some(_)) = (wish, policy.timeout_max) {
+            let rule = "is not allowed where max_timeout is set on this server; give a timeout";
+            return Err(OperationError::Invalid(vec![Violation::new("clear", rule)]));
+        }
         one_at_a_time(&self.changes, &id, || {
             let job = self.watcher.look(id)?;
             if job.cancel.is_some() {
@@ -69,10 +75,7 @@ impl Operations {
                 // The lock keeps a supervisor from starting it meanwhile.
                 let record = JobRecord::try_take(dir.clone())?;
                 if let Some(record) = record.filter(|record| *record.state() == State::Queued) {
-                    let timeout = match wish {
-                        TimeoutWish::FromNow(span) => Some(span),
-                        TimeoutWish::Clear => None,
-                    };
+                    let timeout = self.allowed_timeout(wish, Duration::ZERO)?;
                     dir.request_timeout(number, timeout, self.is_synced())?;
                     drop(record);
                     return Ok(self.watcher.look(id)?);
@@ -80,6 +83,20 @@ impl Operations {
             }
             self.update_running(id, wish, number)
         })
+    }
+
+    /// The limit from the start of the job on, as the accepted one is, if the policy allows it.
+    fn allowed_timeout(
+        &self,
+        wish: TimeoutWish,
+        ran: Duration,
+    ) -> Result<Option<Duration>, OperationError> {
+        let TimeoutWish::FromNow(span) = wish else { return Ok(None) };
+        let timeout = ran + span;
+        match self.defaults.policy.check_timeout("timeout", timeout) {
+            Some(violation) => Err(OperationError::Invalid(vec![violation])),
+            None => Ok(Some(timeout)),
+        }
     }
 
     fn update_running(
@@ -91,11 +108,7 @@ impl Operations {
         let (job, _) = wait_for(self, id, ANSWER_LIMIT, |job| !job.state.is_waiting())?;
         let State::Running(running) = &job.state else { return Err(OperationError::Ended(id)) };
         let ran = Time::from(clock::now()).since(running.started.time);
-        let timeout = match wish {
-            // Kept from the start of the job, as the accepted one is.
-            TimeoutWish::FromNow(span) => Some(ran + span),
-            TimeoutWish::Clear => None,
-        };
+        let timeout = self.allowed_timeout(wish, ran)?;
         let dir = self.catalog.store().job_dir(id);
         dir.request_timeout(number, timeout, self.is_synced())?;
         watcher::poke(&job);

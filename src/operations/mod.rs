@@ -5,6 +5,7 @@
 
 mod change;
 mod inbox;
+mod rate;
 mod stop;
 mod submit;
 
@@ -21,9 +22,10 @@ use std::{
 pub use change::TimeoutWish;
 pub use submit::{Asked, Submitted};
 
+use self::rate::Rate;
 use crate::{
     catalog::{Catalog, Seen},
-    job::{Durability, Job, JobId, Violation},
+    job::{Durability, Job, JobId, Policy, Violation},
     queue::Queue,
     store::StoreError,
     watcher::Watcher,
@@ -40,6 +42,10 @@ pub struct Defaults {
     pub durability: Durability,
     /// The most bytes of standard input.
     pub stdin_bytes_max: u64,
+    /// What jobs may be.
+    pub policy: Policy,
+    /// The most jobs of one principal that are accepted in a minute.
+    pub per_minute_max: Option<u32>,
 }
 
 /// Why something was not done.
@@ -54,6 +60,18 @@ pub enum OperationError {
     /// The queue is full.
     #[error("the queue is full")]
     QueueFull,
+    /// The principal has used up what it may have of something.
+    #[error("{principal} has reached {setting} = {limit}")]
+    Quota {
+        /// Whose share it is.
+        principal: String,
+        /// The setting.
+        setting: &'static str,
+        /// The most.
+        limit: u64,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// The service shuts down.
     #[error("the service shuts down")]
     Draining,
@@ -101,6 +119,7 @@ pub struct Operations {
     requests: Turns<(String, String)>,
     /// Changes of one job's labels or limit go one after the other.
     changes: Turns<JobId>,
+    rate: Rate,
 }
 
 impl Operations {
@@ -111,7 +130,9 @@ impl Operations {
         watcher: Arc<Watcher>,
         defaults: Defaults,
     ) -> Self {
+        let rate = Rate::new(defaults.per_minute_max);
         Self {
+            rate,
             catalog,
             queue,
             watcher,

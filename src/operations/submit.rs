@@ -1,17 +1,21 @@
 //! Accepting jobs: checked, deduplicated, durable, queued; and running an old spec again.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     job::{
         Accepted, Draft, DraftLimits, Job, JobId, Secrets, Spec, Violation, check_request_id,
         check_variables,
     },
+    queue::Full,
     store::{StoreError, Submission},
+    sys::clock,
 };
 
 use super::{OperationError, Operations, one_at_a_time};
 
+/// When to try again after the share of the queue was full.
+const SHARE_RETRY: Duration = Duration::from_secs(1);
 /// The label that links a job to the one whose spec it runs again.
 const RERUN_LABEL: &str = "jobwarden/rerun-of";
 
@@ -133,20 +137,43 @@ impl Operations {
 
     fn create(
         &self,
-        checked: Checked,
+        mut checked: Checked,
         asked: &Asked,
         digest: String,
     ) -> Result<Submitted, OperationError> {
         if self.is_draining() {
             return Err(OperationError::Draining);
         }
-        self.queue.reserve().map_err(|_| OperationError::QueueFull)?;
+        let violations = self.defaults.policy.apply(&mut checked.spec, self.defaults.timeout);
+        if !violations.is_empty() {
+            return Err(OperationError::Invalid(violations));
+        }
+        self.reserve(&asked.owner)?;
         let created = self.create_reserved(checked, asked, digest);
         match &created {
             Ok(submitted) => self.queue.add_reserved(&submitted.job),
-            Err(_) => self.queue.release(),
+            Err(_) => self.queue.release(&asked.owner),
         }
         created
+    }
+
+    /// Sets a place in the queue aside, within the share of the owner.
+    fn reserve(&self, owner: &str) -> Result<(), OperationError> {
+        let quota = |setting, limit, retry_after| {
+            let principal = owner.to_owned();
+            OperationError::Quota { principal, setting, limit, retry_after }
+        };
+        self.queue.reserve(owner).map_err(|full| match full {
+            Full::Queue => OperationError::QueueFull,
+            Full::Share => {
+                let limit = self.queue.limits().queued_per_owner_max as u64;
+                quota("max_queued_jobs_per_principal", limit, SHARE_RETRY)
+            }
+        })?;
+        self.rate.take(owner, clock::since_boot()).map_err(|(limit, retry_after)| {
+            self.queue.release(owner);
+            quota("max_jobs_per_minute_per_principal", limit.into(), retry_after)
+        })
     }
 
     fn create_reserved(

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-pub use schedule::{Full, Queued, Schedule};
+pub use schedule::{Full, QueueLimits, Queued, Schedule};
 
 use crate::{
     catalog::{Catalog, weight},
@@ -46,7 +46,7 @@ struct QueueState {
 }
 
 /// What the queue does next.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Task {
     /// End a job that has waited for too long.
     Expire(Queued),
@@ -68,31 +68,31 @@ impl QueueState {
 
 impl Queue {
     /// A queue that starts jobs by `launch`. `run` does the work.
-    pub fn new(
-        catalog: Arc<Catalog>,
-        launch: Arc<Launch>,
-        running_max: usize,
-        queued_max: usize,
-    ) -> Self {
-        let schedule = Schedule::new(running_max, queued_max);
+    pub fn new(catalog: Arc<Catalog>, launch: Arc<Launch>, limits: QueueLimits) -> Self {
+        let schedule = Schedule::new(limits);
         let state = QueueState { schedule, paused_until: None, is_stopping: false };
         Self { catalog, launch, state: Mutex::new(state), changed: Condvar::new() }
     }
 
-    /// Sets a place aside for a job that is about to be accepted.
-    pub fn reserve(&self) -> Result<(), Full> {
-        self.lock().schedule.reserve()
+    /// The bounds.
+    pub fn limits(&self) -> QueueLimits {
+        self.lock().schedule.limits()
+    }
+
+    /// Sets a place aside for a job of this owner that is about to be accepted.
+    pub fn reserve(&self, owner: &str) -> Result<(), Full> {
+        self.lock().schedule.reserve(owner)
     }
 
     /// Gives a reserved place back: the job was not accepted.
-    pub fn release(&self) {
-        self.lock().schedule.release();
+    pub fn release(&self, owner: &str) {
+        self.lock().schedule.release(owner);
     }
 
     /// Adds an accepted job in the place that was reserved for it.
     pub fn add_reserved(&self, job: &Job) {
         let mut state = self.lock();
-        state.schedule.release();
+        state.schedule.release(&job.accepted.owner);
         state.schedule.add(queued(job));
         self.changed.notify_one();
     }
@@ -104,8 +104,8 @@ impl Queue {
     }
 
     /// Counts a job as running that an earlier service started.
-    pub fn add_running(&self, id: JobId) {
-        self.lock().schedule.add_running(id);
+    pub fn add_running(&self, job: &Job) {
+        self.lock().schedule.add_running(job.id(), &Arc::from(job.accepted.owner.as_str()));
     }
 
     /// Takes out a job that has ended or gone; its place is free for the next.
@@ -254,7 +254,8 @@ fn queued(job: &Job) -> Queued {
     let waited = Time::from(clock::now()).since(job.accepted.create_time);
     let expires =
         spec.queue_timeout.map(|limit| clock::since_boot() + limit.saturating_sub(waited));
-    Queued { id: job.id(), priority: spec.priority, expires, bytes: weight(job) }
+    let owner = Arc::from(job.accepted.owner.as_str());
+    Queued { id: job.id(), owner, priority: spec.priority, expires, bytes: weight(job) }
 }
 
 fn unstarted(state: EndState, cause: EndCause, message: String) -> End {

@@ -2,7 +2,8 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,10 +13,12 @@ use crate::job::JobId;
 const QUEUED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// A job in the queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Queued {
     /// The job.
     pub id: JobId,
+    /// Whose it is.
+    pub owner: Arc<str>,
     /// The higher starts first; among equals the oldest.
     pub priority: i32,
     /// When it has waited for too long, on the boot clock.
@@ -24,87 +27,153 @@ pub struct Queued {
     pub bytes: usize,
 }
 
+/// The bounds of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueLimits {
+    /// The most jobs that run.
+    pub running_max: usize,
+    /// The most jobs that wait.
+    pub queued_max: usize,
+    /// The most jobs of one owner that run.
+    pub running_per_owner_max: usize,
+    /// The most jobs of one owner that wait.
+    pub queued_per_owner_max: usize,
+}
+
+impl QueueLimits {
+    /// Bounds without shares.
+    pub fn of_all(running_max: usize, queued_max: usize) -> Self {
+        let (running_per_owner_max, queued_per_owner_max) = (running_max, usize::MAX);
+        Self { running_max, queued_max, running_per_owner_max, queued_per_owner_max }
+    }
+}
+
+/// The place of a job among those that wait: the least starts first.
+type Place = (Reverse<i32>, JobId);
+
+/// The jobs of one owner.
+#[derive(Debug, Default)]
+struct Share {
+    order: BTreeSet<Place>,
+    running: usize,
+    /// Those that wait, also those that are not started any more.
+    waiting: usize,
+    reserved: usize,
+}
+
 /// The queue and what runs.
 #[derive(Debug)]
 pub struct Schedule {
-    running_max: usize,
-    queued_max: usize,
-    order: BTreeSet<(Reverse<i32>, JobId)>,
+    limits: QueueLimits,
+    shares: HashMap<Arc<str>, Share>,
+    /// The first of each owner who may start another.
+    firsts: BTreeMap<Place, Arc<str>>,
     waiting: HashMap<JobId, Queued>,
     expiries: BTreeSet<(Duration, JobId)>,
-    running: HashSet<JobId>,
+    running: HashMap<JobId, Arc<str>>,
     reserved: usize,
     bytes: usize,
 }
 
-/// The queue is full.
+/// There is no room for another job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Full;
+pub enum Full {
+    /// The queue is full.
+    Queue,
+    /// The owner has as many jobs in it as it may.
+    Share,
+}
 
 impl Schedule {
     /// An empty queue with these bounds.
-    pub fn new(running_max: usize, queued_max: usize) -> Self {
+    pub fn new(limits: QueueLimits) -> Self {
         Self {
-            running_max,
-            queued_max,
-            order: BTreeSet::new(),
+            limits,
+            shares: HashMap::new(),
+            firsts: BTreeMap::new(),
             waiting: HashMap::new(),
             expiries: BTreeSet::new(),
-            running: HashSet::new(),
+            running: HashMap::new(),
             reserved: 0,
             bytes: 0,
         }
     }
 
-    /// Sets a place aside for a job that is about to be accepted.
-    pub fn reserve(&mut self) -> Result<(), Full> {
+    /// The bounds.
+    pub fn limits(&self) -> QueueLimits {
+        self.limits
+    }
+
+    /// Sets a place aside for a job of this owner that is about to be accepted.
+    pub fn reserve(&mut self, owner: &str) -> Result<(), Full> {
         // What can start at once does not wait in the queue.
-        let free = self.running_max.saturating_sub(self.running.len());
-        let has_room = self.waiting.len() + self.reserved < self.queued_max + free;
-        if has_room && self.bytes < QUEUED_BYTES_MAX {
-            self.reserved += 1;
-            Ok(())
-        } else {
-            Err(Full)
+        let free = self.limits.running_max.saturating_sub(self.running.len());
+        let has_room = self.waiting.len() + self.reserved < self.limits.queued_max + free;
+        if !has_room || self.bytes >= QUEUED_BYTES_MAX {
+            return Err(Full::Queue);
         }
+        let limits = self.limits;
+        let is_in_share = self.change(&Arc::from(owner), |share| {
+            let free = limits.running_per_owner_max.saturating_sub(share.running).min(free);
+            let most = limits.queued_per_owner_max.saturating_add(free);
+            let has_room = share.waiting + share.reserved < most;
+            share.reserved += usize::from(has_room);
+            has_room
+        });
+        if !is_in_share {
+            return Err(Full::Share);
+        }
+        self.reserved += 1;
+        Ok(())
     }
 
     /// Gives a reserved place back.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, owner: &str) {
         self.reserved = self.reserved.saturating_sub(1);
+        let release = |share: &mut Share| share.reserved = share.reserved.saturating_sub(1);
+        self.change(&Arc::from(owner), release);
     }
 
     /// Adds a job. Jobs that were accepted once are always taken.
     pub fn add(&mut self, job: Queued) {
-        if self.running.contains(&job.id) || self.waiting.contains_key(&job.id) {
+        if self.running.contains_key(&job.id) || self.waiting.contains_key(&job.id) {
             return;
         }
-        self.order.insert((Reverse(job.priority), job.id));
-        self.expiries.extend(job.expires.map(|expires| (expires, job.id)));
-        self.bytes += job.bytes;
-        self.waiting.insert(job.id, job);
+        self.change(&job.owner, |share| {
+            share.waiting += 1;
+            share.order.insert((Reverse(job.priority), job.id));
+        });
+        self.insert(job);
     }
 
     /// Takes the next job that may start, if there is one and a place for it.
     pub fn start_next(&mut self) -> Option<Queued> {
-        if self.running.len() >= self.running_max {
+        if self.running.len() >= self.limits.running_max {
             return None;
         }
-        let (_, id) = *self.order.first()?;
+        let id = self.firsts.first_key_value()?.0.1;
         let job = self.take(id)?;
-        self.running.insert(id);
+        self.run(id, &job.owner);
         Some(job)
     }
 
     /// Counts a job as running that was started before this schedule existed.
-    pub fn add_running(&mut self, id: JobId) {
+    pub fn add_running(&mut self, id: JobId, owner: &Arc<str>) {
         self.take(id);
-        self.running.insert(id);
+        self.run(id, owner);
+    }
+
+    fn run(&mut self, id: JobId, owner: &Arc<str>) {
+        if self.running.insert(id, Arc::clone(owner)).is_none() {
+            self.change(owner, |share| share.running += 1);
+        }
     }
 
     /// Takes out a job that has ended or gone, whether it ran or waited.
     pub fn remove(&mut self, id: JobId) {
-        self.running.remove(&id);
+        if let Some(owner) = self.running.remove(&id) {
+            self.change(&owner, |share| share.running -= 1);
+        }
         self.take(id);
     }
 
@@ -120,12 +189,37 @@ impl Schedule {
     /// Puts a job back that has waited for too long and could not be ended: it comes again at
     /// `until` and is not started any more.
     pub fn put_off(&mut self, job: Queued, until: Duration) {
-        if self.running.contains(&job.id) || self.waiting.contains_key(&job.id) {
+        if self.running.contains_key(&job.id) || self.waiting.contains_key(&job.id) {
             return;
         }
-        self.expiries.insert((until, job.id));
+        self.change(&job.owner, |share| share.waiting += 1);
+        self.insert(Queued { expires: Some(until), ..job });
+    }
+
+    fn insert(&mut self, job: Queued) {
+        self.expiries.extend(job.expires.map(|expires| (expires, job.id)));
         self.bytes += job.bytes;
-        self.waiting.insert(job.id, Queued { expires: Some(until), ..job });
+        self.waiting.insert(job.id, job);
+    }
+
+    /// Changes the share of an owner; its first job is in line exactly while it may start another.
+    fn change<T>(&mut self, owner: &Arc<str>, change: impl FnOnce(&mut Share) -> T) -> T {
+        let share = self.shares.entry(Arc::clone(owner)).or_default();
+        let first = share.order.first().copied();
+        let changed = change(share);
+        let may_start = share.running < self.limits.running_per_owner_max;
+        let next = share.order.first().copied().filter(|_| may_start);
+        let is_needed = share.running + share.waiting + share.reserved > 0;
+        if let Some(first) = first.filter(|first| Some(*first) != next) {
+            self.firsts.remove(&first);
+        }
+        if let Some(next) = next {
+            self.firsts.insert(next, Arc::clone(owner));
+        }
+        if !is_needed {
+            self.shares.remove(owner);
+        }
+        changed
     }
 
     /// When the next job will have waited for too long.
@@ -135,7 +229,10 @@ impl Schedule {
 
     fn take(&mut self, id: JobId) -> Option<Queued> {
         let job = self.waiting.remove(&id)?;
-        self.order.remove(&(Reverse(job.priority), id));
+        self.change(&job.owner, |share| {
+            share.waiting -= 1;
+            share.order.remove(&(Reverse(job.priority), id));
+        });
         if let Some(expires) = job.expires {
             self.expiries.remove(&(expires, id));
         }
@@ -145,12 +242,12 @@ impl Schedule {
 
     /// Whether a job is counted as running.
     pub fn is_running(&self, id: JobId) -> bool {
-        self.running.contains(&id)
+        self.running.contains_key(&id)
     }
 
     /// The jobs that are counted as running.
     pub fn running_ids(&self) -> Vec<JobId> {
-        self.running.iter().copied().collect()
+        self.running.keys().copied().collect()
     }
 
     /// How many jobs wait.
@@ -165,85 +262,4 @@ impl Schedule {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::job::Time;
-
-    fn queued(millis: u64, priority: i32) -> Queued {
-        let id = JobId::first_of(Time::from_millis(millis));
-        Queued { id, priority, expires: None, bytes: 1 }
-    }
-
-    proptest! {
-        #[test]
-        fn starts_go_by_priority_then_age_and_never_beyond_the_limit(
-            jobs in proptest::collection::vec((1..50_u64, -3..3_i32), 0..40),
-            running_max in 1..5_usize,
-        ) {
-            let mut schedule = Schedule::new(running_max, 100);
-            let mut expected: Vec<Queued> = Vec::new();
-            for (millis, priority) in jobs {
-                let job = queued(millis, priority);
-                if !expected.iter().any(|known| known.id == job.id) {
-                    expected.push(job);
-                }
-                schedule.add(job);
-            }
-            expected.sort_by_key(|job| (Reverse(job.priority), job.id));
-            let mut started = Vec::new();
-            while schedule.waiting_count() > 0 {
-                while let Some(job) = schedule.start_next() {
-                    started.push(job);
-                }
-                prop_assert!(schedule.running_count() <= running_max);
-                let oldest = started[started.len() - schedule.running_count()].id;
-                schedule.remove(oldest);
-            }
-            prop_assert_eq!(started, expected);
-        }
-    }
-
-    #[test]
-    fn a_full_queue_refuses_and_a_released_place_is_free_again() {
-        let mut schedule = Schedule::new(1, 1);
-        assert_eq!(schedule.reserve(), Ok(()));
-        assert_eq!(schedule.reserve(), Ok(()));
-        assert_eq!(schedule.reserve(), Err(Full));
-        schedule.release();
-        assert_eq!(schedule.reserve(), Ok(()));
-    }
-
-    #[test]
-    fn large_jobs_fill_the_queue_before_it_has_many() {
-        let mut schedule = Schedule::new(1, 1000);
-        schedule.add(Queued { bytes: QUEUED_BYTES_MAX, ..queued(1, 0) });
-        assert_eq!(schedule.reserve(), Err(Full));
-    }
-
-    #[test]
-    fn a_job_that_waited_for_too_long_is_taken_out_once() {
-        let mut schedule = Schedule::new(1, 10);
-        let expires = Some(Duration::from_secs(5));
-        schedule.add(Queued { expires, ..queued(1, 0) });
-        schedule.add(queued(2, 0));
-        assert_eq!(schedule.next_expiry(), expires);
-        assert_eq!(schedule.expire_next(Duration::from_secs(4)), None);
-        let job = schedule.expire_next(Duration::from_secs(5)).map(|job| job.id);
-        assert_eq!(job, Some(queued(1, 0).id));
-        assert_eq!(schedule.expire_next(Duration::from_secs(9)), None);
-        assert_eq!(schedule.start_next(), Some(queued(2, 0)));
-    }
-
-    #[test]
-    fn a_job_that_waited_for_too_long_and_was_put_off_comes_again_and_never_starts() {
-        let mut schedule = Schedule::new(1, 10);
-        let until = Duration::from_secs(5);
-        schedule.put_off(queued(1, 0), until);
-        assert_eq!(schedule.start_next(), None);
-        assert_eq!((schedule.waiting_count(), schedule.next_expiry()), (1, Some(until)));
-        assert_eq!(schedule.expire_next(until).map(|job| job.id), Some(queued(1, 0).id));
-        assert_eq!((schedule.waiting_count(), schedule.bytes), (0, 0));
-    }
-}
+mod tests;

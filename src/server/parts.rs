@@ -13,7 +13,7 @@ use crate::{
     launch::Launch,
     launch_message::Notice,
     operations::{Defaults, Operations},
-    queue::Queue,
+    queue::{Queue, QueueLimits},
     service::Follow,
     store::{Journal, JournalLimits, Store},
     watcher::Watcher,
@@ -48,10 +48,14 @@ pub(super) fn assemble(
     let launch = Launch::start(&config.root, use_groups, open_files)
         .map_err(system("start the launcher"))?;
     let launch = Arc::new(launch);
-    let (running_max, queued_max) =
-        (config.max_running_jobs as usize, config.max_queued_jobs as usize);
-    let queue =
-        Arc::new(Queue::new(Arc::clone(&catalog), Arc::clone(&launch), running_max, queued_max));
+    let share = |most: Option<u32>| most.map_or(usize::MAX, |most| most as usize);
+    let limits = QueueLimits {
+        running_max: config.max_running_jobs as usize,
+        queued_max: config.max_queued_jobs as usize,
+        running_per_owner_max: share(config.shares.running_max),
+        queued_per_owner_max: share(config.shares.queued_max),
+    };
+    let queue = Arc::new(Queue::new(Arc::clone(&catalog), Arc::clone(&launch), limits));
     // The inbox needs the operations, which need the watcher that looks at the inbox.
     let operations: Arc<OnceLock<Arc<Operations>>> = Arc::default();
     let on_inbox = {
@@ -75,6 +79,8 @@ pub(super) fn assemble(
         timeout: config.default_timeout,
         durability: config.durability,
         stdin_bytes_max: config.max_stdin_bytes,
+        policy: config.policy.clone(),
+        per_minute_max: config.shares.per_minute_max,
     };
     let made =
         Operations::new(Arc::clone(&catalog), Arc::clone(&queue), Arc::clone(&watcher), defaults);

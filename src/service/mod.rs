@@ -148,6 +148,9 @@ impl JobApi {
                 let limit = self.0.limits.queued_max;
                 Refusal::QueueFull { limit, retry_after: QUEUE_RETRY }
             }
+            OperationError::Quota { principal, setting, limit, retry_after } => {
+                Refusal::Quota { principal, setting, limit, retry_after }
+            }
             OperationError::Draining => Refusal::Draining { resume_at: ResumeAt::Unknown },
             OperationError::NotStarted(id) => Refusal::NotStarted { id },
             OperationError::Ended(id) => match self.catalog().get(id) {

@@ -103,7 +103,7 @@ impl Watcher {
             self.catalog.insert(job.clone(), watch);
             self.queue.add(&job);
         } else {
-            self.queue.add_running(id);
+            self.queue.add_running(&job);
             self.catalog.insert(job, watch);
         }
         // Broken or gone since: told when somebody asks.
