@@ -40,11 +40,13 @@ const LAYERS: &[Layer] = &[
     ("operations", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
     ("service", &["operations", "catalog", "store", "job", "sys", "api"]),
     ("client", &["api"]),
+    ("terminal", &[]),
     ("config", &["job"]),
     (
         "server",
         &[
             "config",
+            "terminal",
             "service",
             "operations",
             "recover",
@@ -76,7 +78,7 @@ const LAYERS: &[Layer] = &[
             "sys",
         ],
     ),
-    ("cli", &["server", "config", "client", "api"]),
+    ("cli", &["server", "config", "terminal", "client", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
     ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.

@@ -2,9 +2,13 @@
 
 use std::io::{IsTerminal as _, stderr};
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::{
+    EnvFilter,
+    field::MakeExt as _,
+    fmt::{FormatFields, format::debug_fn},
+};
 
-use crate::config::LogFormat;
+use crate::{config::LogFormat, terminal::escaped};
 
 /// Sends log lines that the filter lets pass to standard error. Later calls change nothing.
 pub(super) fn init(filter: &str, format: LogFormat) {
@@ -20,7 +24,7 @@ pub(super) fn init(filter: &str, format: LogFormat) {
         stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // A second subscriber in one process is a test's business.
     let _ = if is_human {
-        lines.with_ansi(colours).with_target(false).try_init()
+        lines.with_ansi(colours).with_target(false).fmt_fields(fields()).try_init()
     } else {
         lines.json().flatten_event(true).with_span_list(false).try_init()
     };
@@ -28,4 +32,62 @@ pub(super) fn init(filter: &str, format: LogFormat) {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a thread panicked");
     }));
+}
+
+/// Writes the message and the fields of an event, each on this line and escaped: a folder's name
+/// or an error that quotes a caller must neither steer the terminal nor pass for a line of ours.
+fn fields() -> impl for<'writer> FormatFields<'writer> + Send + Sync + 'static {
+    debug_fn(|writer, field, value| {
+        let text = escaped(&format!("{value:?}"));
+        match field.name() {
+            "message" => write!(writer, "{text}"),
+            name => write!(writer, "{name}={text}"),
+        }
+    })
+    .delimited(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn what_a_caller_sent_stays_on_its_line_and_cannot_steer_the_terminal() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .fmt_fields(fields())
+            .finish();
+        let bad = "a\n2031-01-01 INFO all is well\u{1b}[2J\u{9b}1m\r\u{202e}";
+        let error = io::Error::other(bad);
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(text = bad, %error, debug = ?error, "{bad}");
+        });
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let line = text.strip_suffix('\n').unwrap();
+        assert_eq!(escaped(line), line, "one line, and nothing in it to escape");
+        assert_eq!(line.matches("all is well").count(), 4);
+        assert!(line.contains(" text=") && line.contains(" error="), "{line}");
+    }
 }
