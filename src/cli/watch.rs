@@ -36,7 +36,7 @@ pub(super) struct WatchCommand {
     #[arg(long)]
     new: bool,
     /// Go on after the message that had this token
-    #[arg(long, value_name = "TOKEN")]
+    #[arg(long, value_name = "TOKEN", value_parser = resume_token)]
     token: Option<String>,
     /// If the history after the token is gone, begin anew instead of giving up
     #[arg(long, requires = "token")]
@@ -68,6 +68,17 @@ pub(super) async fn run(context: &Context, command: WatchCommand) -> Outcome {
             print(context.printer, message)?;
         }
     }
+}
+
+/// Takes the place of an earlier watch, and refuses what a user may mean instead: an argument is
+/// seen by every user of the machine.
+fn resume_token(text: &str) -> Result<String, String> {
+    if text.starts_with("jw_") {
+        return Err("is where to go on, not who you are: revoke this access token, which others \
+                    may have seen by now, and give a new one with --token-file"
+            .to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 fn all_types() -> Vec<i32> {
