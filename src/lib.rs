@@ -17,6 +17,8 @@ pub mod job;
 
 pub mod store;
 
+pub mod access;
+
 pub mod launch_message;
 
 pub mod supervisor;

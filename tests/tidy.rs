@@ -27,6 +27,7 @@ const LAYERS: &[Layer] = &[
     ("api", &[]),
     ("job", &[]),
     ("store", &["job", "sys"]),
+    ("access", &["job", "sys"]),
     ("launch_message", &["job"]),
     // The supervisor's side.
     ("supervisor", &["store", "job", "sys"]),
@@ -38,10 +39,10 @@ const LAYERS: &[Layer] = &[
     ("watcher", &["queue", "launch", "catalog", "store", "job", "sys"]),
     ("recover", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
     ("operations", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
-    ("service", &["operations", "catalog", "store", "job", "sys", "api"]),
+    ("service", &["operations", "access", "catalog", "store", "job", "sys", "api"]),
     ("client", &["api"]),
     ("terminal", &[]),
-    ("config", &["job"]),
+    ("config", &["access", "job"]),
     (
         "server",
         &[
@@ -55,6 +56,7 @@ const LAYERS: &[Layer] = &[
             "launch",
             "catalog",
             "launch_message",
+            "access",
             "store",
             "job",
             "sys",
@@ -78,7 +80,7 @@ const LAYERS: &[Layer] = &[
             "sys",
         ],
     ),
-    ("cli", &["server", "config", "terminal", "client", "api"]),
+    ("cli", &["server", "config", "terminal", "client", "access", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
     ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.

@@ -19,6 +19,9 @@ pub struct ServeFlags {
     /// unix:ROOT/jobwarden.sock]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
+    /// Let every user of this machine do everything through loopback TCP, without a token
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub insecure_loopback_without_token: Option<String>,
     /// What an acknowledged job survives: `power` (power loss) or `process` (only the death of
     /// processes) [default: power]
     #[arg(long, value_name = "WHAT")]
@@ -86,6 +89,7 @@ impl ServeFlags {
         let value = match key {
             "listen" => return &self.listen,
             "root" => &self.root,
+            "insecure_loopback_without_token" => &self.insecure_loopback_without_token,
             "durability" => &self.durability,
             "max_running_jobs" => &self.max_running_jobs,
             "max_queued_jobs" => &self.max_queued_jobs,

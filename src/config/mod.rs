@@ -36,6 +36,8 @@ pub struct Config {
     pub root: PathBuf,
     /// Where to listen, at least one address. Default: `unix:ROOT/jobwarden.sock`.
     pub listen: Vec<ListenAddress>,
+    /// Whether whoever reaches a loopback TCP port may do everything without a token. Default: no.
+    pub insecure_loopback_without_token: bool,
     /// What an acknowledgement survives. Default: [`Durability::Power`].
     pub durability: Durability,
     /// The most jobs that run at once, 1 to 100,000. Default: one for each 16 MiB of memory, 16

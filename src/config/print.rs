@@ -16,6 +16,7 @@ impl Effective {
         let Config {
             root,
             listen,
+            insecure_loopback_without_token,
             durability,
             max_running_jobs,
             max_queued_jobs,
@@ -37,9 +38,10 @@ impl Effective {
             log_format,
         } = &self.config;
         let listen = listen.iter().map(|address| Value::String(address.to_string())).collect();
-        let lines: [(&'static str, Value); 21] = [
+        let lines: [(&'static str, Value); 22] = [
             ("root", text(root.display())),
             ("listen", Value::Array(listen)),
+            ("insecure_loopback_without_token", Value::Boolean(*insecure_loopback_without_token)),
             ("durability", text(durability_name(*durability))),
             ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
             ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),

@@ -142,11 +142,19 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The only setting that is a list.
-const LIST: &str = "listen";
+/// The settings that are lists.
+const LISTS: &[&str] = &[
+    "listen",
+    "unix_users",
+    "certificates",
+    "rlimits",
+    "allowed_executables",
+    "allowed_working_dirs",
+    "allowed_env_keys",
+];
 
 fn texts_of_variable(key: &str, value: &str) -> Vec<String> {
-    if key == LIST {
+    if LISTS.contains(&key) {
         return value.split(',').map(|part| part.trim().to_owned()).collect();
     }
     vec![value.to_owned()]
@@ -156,24 +164,23 @@ fn texts_of_value(key: &str, value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(text) => Some(vec![text.clone()]),
         Value::Integer(number) => Some(vec![number.to_string()]),
-        Value::Array(values) if key == LIST => values
+        Value::Array(values) if LISTS.contains(&key) => values
             .iter()
             .map(|value| value.as_str().map(str::to_owned))
             .collect::<Option<Vec<_>>>()
             .filter(|texts| !texts.is_empty()),
-        Value::Float(_)
-        | Value::Boolean(_)
-        | Value::Datetime(_)
-        | Value::Array(_)
-        | Value::Table(_) => None,
+        Value::Boolean(flag) => Some(vec![flag.to_string()]),
+        Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
     }
 }
 
 fn expected_form(key: &str) -> &'static str {
-    if key == LIST {
-        "must be an address or a list of at least one, for example [\"127.0.0.1:7420\"]"
-    } else {
-        "must be a string or a whole number"
+    match key {
+        "listen" => {
+            "must be an address or a list of at least one, for example [\"127.0.0.1:7420\"]"
+        }
+        key if LISTS.contains(&key) => "must be a string or a list of at least one",
+        _ => "must be a string, a whole number, true or false",
     }
 }
 

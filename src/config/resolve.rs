@@ -100,6 +100,7 @@ impl Effective {
         let config = Config {
             root,
             listen,
+            insecure_loopback_without_token: flag(&mut reader, "insecure_loopback_without_token"),
             durability: reader
                 .one("durability", Durability::Power, |it| values::durability(it.text)),
             max_running_jobs: number(&mut reader, "max_running_jobs", running, 100_000),
@@ -187,6 +188,11 @@ fn listen(reader: &mut Reader<'_>, root: &Path) -> Vec<ListenAddress> {
         }
     }
     addresses
+}
+
+/// A setting that is off unless somebody turns it on.
+fn flag(reader: &mut Reader<'_>, key: &'static str) -> bool {
+    reader.one(key, false, |given| values::flag(given.text))
 }
 
 fn number(reader: &mut Reader<'_>, key: &'static str, default: u32, most: u32) -> u32 {

@@ -119,6 +119,15 @@ pub(super) fn socket_path(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// `true` or `false`.
+pub(super) fn flag(text: &str) -> Result<bool, String> {
+    match text {
+        "true" => Ok(true),
+        "false" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
 /// `power` or `process`.
 pub(super) fn durability(text: &str) -> Result<Durability, String> {
     match text {

@@ -123,8 +123,11 @@ impl Daemon {
         collect(opened.expect("it may be read").into_inner()).await
     }
 
-    /// Follows a job until its standard output holds `text`; then lets go of the stream.
+    /// Follows a job until its standard output holds `text`; then lets go of the stream. The
+    /// service knows by then that the job has started.
     pub(crate) async fn printed(&self, id: &str, text: &str) {
+        // Output may be seen before the start is.
+        self.started(id).await;
         let job_id = id.to_owned();
         let heartbeat_interval = seconds(60);
         let request = TailLogRequest {
