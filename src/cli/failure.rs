@@ -179,7 +179,8 @@ fn hint_for(refusal: &Refusal) -> Option<String> {
         "QUEUE_FULL" | "DRAINING" => return Some(retry_hint(refusal)),
         _ if refusal.code == Code::Unauthenticated => {
             "give a token with --token-file FILE or JOBWARDEN_TOKEN; where the service runs, \
-             `jobwarden token create --name NAME --role ROLE` makes one"
+             `jobwarden token create --name NAME --role ROLE` makes one. Over a unix socket, \
+             without a token, you are taken for your user"
         }
         _ if refusal.code == Code::PermissionDenied => {
             "use a token of a role that may do this; where the service runs, \
