@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use tonic::Code;
 
-use crate::client::{Error, Refusal};
+use crate::client::{Endpoint, Error, Refusal};
 
 use super::{credentials, output::escaped};
 
@@ -104,9 +104,15 @@ impl From<Error> for Failure {
                     return Failure { exit: NOT_PERMITTED, ..failure }
                         .hint("the socket belongs to another user; only that user may use it");
                 }
+                let listen = match endpoint {
+                    Endpoint::Unix(_) | Endpoint::Tcp(_) => endpoint.to_string(),
+                    Endpoint::Tls(address) => {
+                        format!("{address} --tls-cert FILE --tls-key FILE")
+                    }
+                };
                 failure.hint(format!(
-                    "start one with `jobwarden serve --listen {endpoint}`, or correct --endpoint \
-                     or JOBWARDEN_ENDPOINT"
+                    "start one with `jobwarden serve --listen {listen}`, or correct --endpoint or \
+                     JOBWARDEN_ENDPOINT"
                 ))
             }
             Error::Interrupted { .. } => {

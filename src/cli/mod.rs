@@ -69,7 +69,7 @@ struct Cli {
 /// The flags that every command takes.
 #[derive(Args, Clone, Debug, Default)]
 struct Global {
-    /// Talk to the service at unix:PATH, HOST:PORT or <https://HOST:PORT> [env: `JOBWARDEN_ENDPOINT`] [default: the
+    /// Talk to the service at unix:PATH, HOST:PORT or `https://HOST:PORT` [env: `JOBWARDEN_ENDPOINT`] [default: the
     /// socket of the task directory, where a service is started if none runs]
     #[arg(long, global = true, value_name = "ADDR", help_heading = "Global options")]
     endpoint: Option<String>,
