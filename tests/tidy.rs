@@ -80,7 +80,7 @@ const LAYERS: &[Layer] = &[
             "sys",
         ],
     ),
-    ("cli", &["server", "config", "terminal", "client", "access", "api"]),
+    ("cli", &["server", "config", "terminal", "client", "access", "job", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
     ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.

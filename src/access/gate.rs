@@ -3,7 +3,10 @@
 //! Denies by default. A token that was brought along decides alone, also against what the
 //! connection would have given: whoever shows one wants to be taken for its principal.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use super::{Certificate, Place, Role, TokenFile, TokenTable, token_file::Version};
 use crate::job::Time;
@@ -192,6 +195,11 @@ impl Gate {
         self.tokens().get(id).is_none_or(|token| token.is_expired(now))
     }
 
+    /// Which version of the tokens is there.
+    pub fn version(&self) -> Option<Version> {
+        self.file.version()
+    }
+
     /// Whether there is any token at all.
     pub fn has_tokens(&self) -> bool {
         !self.tokens().is_empty()
@@ -213,6 +221,33 @@ impl Gate {
 
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl NameKind {
+    const ALL: [(Self, &'static str); 4] =
+        [(Self::CommonName, "CN"), (Self::Dns, "DNS"), (Self::Uri, "URI"), (Self::Email, "EMAIL")];
+
+    /// The kind with this name in settings: `CN`, `DNS`, `URI` or `EMAIL`.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, known)| *known == name).map(|(kind, _)| kind)
+    }
+
+    fn name(self) -> &'static str {
+        Self::ALL.into_iter().find(|(kind, _)| *kind == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl fmt::Display for UnixUser {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}={}", self.uid, self.role)
+    }
+}
+
+impl fmt::Display for CertificateRule {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name, role, principal } = self;
+        write!(formatter, "{}:{name}={role}:{principal}", kind.name())
     }
 }
 

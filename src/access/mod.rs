@@ -15,4 +15,4 @@ pub use gate::{CertificateRule, Denied, Gate, Identity, NameKind, Rules, UnixUse
 pub use peer::{Admission, Certificate, Peer, Place};
 pub use role::{Call, NoRole, Reach, Role};
 pub use token::{NAME_BYTES_MAX, Secret, TokenRecord, is_token_name};
-pub use token_file::{FOLDER, TOKENS_MAX, TokenError, TokenFile, TokenTable};
+pub use token_file::{FOLDER, TOKENS_MAX, TokenError, TokenFile, TokenTable, Version};

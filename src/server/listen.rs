@@ -85,11 +85,6 @@ async fn bind(address: &ListenAddress) -> Result<Listener, ListenError> {
         ListenAddress::Tcp(wanted) => {
             let listener = TcpListener::bind(wanted).await.map_err(failed)?;
             let bound = listener.local_addr().map_err(failed)?;
-            tracing::warn!(
-                address = %bound,
-                "every user of this machine can run commands through this address: \
-                 loopback TCP has no authentication yet"
-            );
             Ok(Listener::Tcp(bound, listener))
         }
     }

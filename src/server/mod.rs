@@ -3,6 +3,7 @@
 //! The parts that wait for the kernel have a thread each; everything that waits for callers
 //! runs on tokio. Nothing here forks, and nothing that runs depends on this process living on.
 
+mod admission;
 mod health;
 mod layers;
 mod listen;
@@ -29,13 +30,15 @@ pub use listen::ListenError;
 pub(crate) use parts::take_notice;
 
 use self::{
+    admission::AdmissionLayer,
     layers::{Activity, ActivityLayer, DetailsLayer},
     listen::Listener,
     parts::{Parts, assemble, start_threads, stop_threads},
 };
 use crate::{
+    access::{Gate, Rules, TokenFile},
     api::{self, job_service_server::JobServiceServer},
-    config::Config,
+    config::{Config, ListenAddress},
     job::Time,
     recover,
     service::{JobApi, Limits},
@@ -129,6 +132,9 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Result<(), ServeError> {
     let (draining, drain) = watch::channel(false);
     let activity = Activity::default();
+    let gate = Arc::new(Gate::new(rules(config), TokenFile::of(&config.root)));
+    let (token_changes, changes) = watch::channel(());
+    let admission = AdmissionLayer::new(Arc::clone(&gate), changes);
     let limits = limits(config);
     let request_bytes_max = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
     let api = JobApi::new(
@@ -140,13 +146,14 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     );
     let service = JobServiceServer::new(api.clone()).max_decoding_message_size(request_bytes_max);
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let router = routes(&activity, service, health)?;
+    let router = routes(&activity, admission, service, health)?;
     // Before anybody is told to call: the first to ask must get an answer.
     health::look(&health_reporter, parts.catalog.store(), &parts.launch).await;
 
     let mut servers = JoinSet::new();
     let mut paths = Vec::new();
     for listener in listeners {
+        warn_about(config, &gate, &listener.address());
         // For scripts and people alike: one line for each address, once it can be called.
         eprintln!("listening on {}", listener.address());
         paths.extend(listener.socket_path());
@@ -160,6 +167,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
             Arc::clone(&parts.launch),
             drain.clone(),
         ));
+        background.spawn(admission::watch_tokens(gate, token_changes));
         background.spawn(retention::run(Arc::clone(&parts.operations), drain.clone()));
         background
     };
@@ -186,6 +194,32 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     }
 }
 
+/// Says at each start what is dangerous about an address, or keeps everybody out.
+fn warn_about(config: &Config, gate: &Gate, address: &ListenAddress) {
+    let ListenAddress::Tcp(socket) = address else { return };
+    if config.insecure_loopback_without_token && socket.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "insecure_loopback_without_token: every user and program of this machine can run \
+             commands as this account through this address"
+        );
+    } else if !gate.has_tokens() && config.certificates.is_empty() {
+        tracing::warn!(
+            %address,
+            "nobody can call this address yet; make a token with `jobwarden token create`"
+        );
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        owner: process::own_uid(),
+        unix_users: config.unix_users.clone(),
+        certificates: config.certificates.clone(),
+        loopback_without_token: config.insecure_loopback_without_token,
+    }
+}
+
 fn limits(config: &Config) -> Limits {
     Limits {
         running_max: config.max_running_jobs.into(),
@@ -201,8 +235,11 @@ fn limits(config: &Config) -> Limits {
 type Layers = Stack<
     ServiceBuilder<
         Stack<
-            DetailsLayer,
-            Stack<ActivityLayer, Stack<CatchPanicLayer<layers::PanicAnswer>, Identity>>,
+            AdmissionLayer,
+            Stack<
+                DetailsLayer,
+                Stack<ActivityLayer, Stack<CatchPanicLayer<layers::PanicAnswer>, Identity>>,
+            >,
         >,
     >,
     Identity,
@@ -210,6 +247,7 @@ type Layers = Stack<
 
 fn routes(
     activity: &Activity,
+    admission: AdmissionLayer,
     service: JobServiceServer<JobApi>,
     health: impl tonic::server::NamedService
     + Clone
@@ -235,7 +273,8 @@ fn routes(
     let layers = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(layers::PanicAnswer))
         .layer(ActivityLayer::new(activity.clone()))
-        .layer(DetailsLayer);
+        .layer(DetailsLayer)
+        .layer(admission);
     Ok(tonic::transport::Server::builder()
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
