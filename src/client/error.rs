@@ -97,7 +97,8 @@ impl Error {
         }
     }
 
-    /// Whether the service does not know who we are: it has done nothing of what was asked.
+    /// Whether the service does not know who we are, or not any more: a call that had begun is
+    /// cut off when its token is revoked.
     pub fn is_unauthenticated(&self) -> bool {
         self.refusal().is_some_and(|refusal| refusal.code == Code::Unauthenticated)
     }

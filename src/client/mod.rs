@@ -231,14 +231,16 @@ impl Client {
     {
         let mut backoff = Backoff::new(REPEAT_TOTAL_MAX);
         loop {
-            match self.once(&request, &call).await {
+            let answer = self.send(&request, &call).await;
+            match answer.map(|answer| answer.response.into_inner()) {
                 Err(error) if error.is_passing() => backoff.pause(error).await?,
                 answered => return answered,
             }
         }
     }
 
-    /// Sends `request` as [`Client::send`] does, for the reply alone.
+    /// Sends `request` once, whatever comes of it: a call may also be cut off for its token when
+    /// it has begun.
     async fn once<Q, R, F>(
         &self,
         request: &Q,
@@ -248,11 +250,12 @@ impl Client {
         Q: Clone,
         F: Future<Output = Result<Response<R>, Status>>,
     {
-        Ok(self.send(request, call).await?.response.into_inner())
+        let token = self.tokens.present();
+        self.send_with(request, token.as_ref(), call).await.map(Response::into_inner)
     }
 
-    /// Sends `request` with the token of the moment, and once more if that was refused and there
-    /// is a new one by now. Every call goes through here.
+    /// Sends `request`, which may be repeated, with the token of the moment, and once more if that
+    /// was refused and there is a new one by now.
     async fn send<Q, R, F>(
         &self,
         request: &Q,
@@ -267,7 +270,6 @@ impl Client {
             Ok(response) => return Ok(Answer { response, token }),
             Err(error) => error,
         };
-        // Who is not known has had nothing done for him, so that any call may be sent again.
         let Some(token) = self.renewed_token(&refused, token.as_ref()) else {
             return Err(refused);
         };
@@ -275,6 +277,7 @@ impl Client {
         Ok(Answer { response, token: Some(token) })
     }
 
+    /// Sends `request` with this token. Every call goes through here.
     async fn send_with<Q, R, F>(
         &self,
         request: &Q,

@@ -178,3 +178,31 @@ async fn a_client_shows_its_certificate_and_a_new_one_to_the_next_connection() {
         "{refused:?}"
     );
 }
+
+#[tokio::test]
+async fn a_call_that_may_not_be_repeated_is_sent_once_although_there_is_a_new_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    private(&path, "jw_first");
+    let fake = Fake::start("jw_other").await;
+    let credentials = Credentials::new().token_file(&path);
+    let client = Client::connect_with(fake.endpoint(), &credentials).await.unwrap();
+    fake.on_call(move || private(&path, "jw_other"));
+    let error = refused(client.kill(KillRequest::default())).await;
+    assert!(error.is_unauthenticated(), "{error:?}");
+    assert_eq!(fake.calls(), 1);
+    client.status(StatusRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_may_be_repeated_is_sent_again_with_the_new_token() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    private(&path, "jw_first");
+    let fake = Fake::start("jw_other").await;
+    let credentials = Credentials::new().token_file(&path);
+    let client = Client::connect_with(fake.endpoint(), &credentials).await.unwrap();
+    fake.on_call(move || private(&path, "jw_other"));
+    client.status(StatusRequest::default()).await.unwrap();
+    assert_eq!(fake.calls(), 2);
+}

@@ -50,7 +50,8 @@ impl Client {
             let asked = Instant::now();
             let call =
                 async |mut service: JobServiceClient<_>, request| service.wait(request).await;
-            match self.once(&request, call).await {
+            let answer = self.send(&request, call).await;
+            match answer.map(|answer| answer.response.into_inner()) {
                 Ok(reply) if reply.ended || left.is_some_and(|left| left <= asked.elapsed()) => {
                     return Ok(reply);
                 }

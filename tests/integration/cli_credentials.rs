@@ -7,7 +7,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::harness::{Daemon, eventually, kill_process};
+use crate::harness::{Daemon, Setup, eventually, kill_process};
 
 const SECRET: &str = "jw_name_thesecretofthetest";
 
@@ -16,6 +16,32 @@ fn token_file(folder: &Path, mode: u32) -> String {
     fs::write(&path, format!("{SECRET}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
     path.to_str().unwrap().to_owned()
+}
+
+/// Puts a token into a file at once, as a careful person does.
+fn hand_over(token: &str, path: &Path) {
+    let new = path.with_extension("new");
+    fs::write(&new, token).unwrap();
+    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::rename(new, path).unwrap();
+}
+
+/// What a command that must go well prints on standard output.
+async fn said(daemon: &Daemon, words: &[&str]) -> String {
+    let end = daemon.client(words).ended().await;
+    assert_eq!(end.code, Some(0), "{words:?}: {}", String::from_utf8_lossy(&end.stderr));
+    String::from_utf8(end.stdout).unwrap().trim_end().to_owned()
+}
+
+async fn new_token(daemon: &Daemon) -> String {
+    let root = daemon.root().to_str().unwrap();
+    let words = ["token", "create", "--root", root, "--name", "seer", "--role", "operator"];
+    said(daemon, &words).await
+}
+
+async fn revoke(daemon: &Daemon, token: &str) {
+    let id = token.split('_').nth(1).unwrap();
+    said(daemon, &["token", "revoke", "--root", daemon.root().to_str().unwrap(), id]).await;
 }
 
 /// Processes that have `word` among their arguments.
@@ -54,7 +80,9 @@ async fn a_service_that_a_command_starts_inherits_no_credentials() {
         .filter_map(|pid| fs::read(format!("/proc/{pid}/environ")).ok())
         .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
         .collect();
-    started.iter().for_each(|pid| kill_process(*pid));
+    for pid in started {
+        kill_process(pid);
+    }
     eventually("the end of the service", || processes_with(root).is_empty().then_some(())).await;
     let told = String::from_utf8_lossy(&done.stderr);
     assert!(!told.contains("secret"), "{told}");
@@ -89,17 +117,12 @@ async fn a_token_that_others_can_read_is_refused_with_the_command_that_helps() {
 #[tokio::test]
 async fn a_token_is_not_sent_in_clear_over_a_network() {
     let daemon = Daemon::start().await;
-    // Reserved for documentation: nobody answers there, and nothing may be sent to find out.
-    let words = ["list", "--endpoint", "192.0.2.1:7420"];
     let file = token_file(daemon.beside(), 0o600);
-    let end = daemon.client_with(&[("JOBWARDEN_TOKEN_FILE", &file)], &words[..1]).ended().await;
-    assert_ne!(end.code, Some(2), "a socket is no network");
-    let mut words = words.to_vec();
-    words.extend(["--token-file", &file]);
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jobwarden"));
-    let end = command.args(&words).stdin(Stdio::null()).output().unwrap();
+    let words = ["list", "--token-file", &file];
+    // Reserved for documentation: nobody answers there, and nothing may be sent to find out.
+    let end = daemon.client_at("192.0.2.1:7420", &[], &words).ended().await;
     let told = String::from_utf8_lossy(&end.stderr);
-    assert_eq!(end.status.code(), Some(2), "{told}");
+    assert_eq!(end.code, Some(2), "{told}");
     assert!(told.contains("in clear") && told.contains("https://"), "{told}");
 }
 
@@ -110,4 +133,39 @@ async fn an_access_token_among_the_arguments_is_refused() {
     let told = String::from_utf8_lossy(&end.stderr);
     assert_eq!(end.code, Some(2), "{told}");
     assert!(told.contains("--token-file") && !told.contains("secret"), "{told}");
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_over_a_rotated_token_and_ends_with_77_once_it_has_none() {
+    let setup = Setup { needs_token: true, ..Setup::default() };
+    let daemon = Daemon::start_with(setup).await;
+    let path = daemon.beside().join("token");
+    let file = path.to_str().unwrap();
+    let mut token = new_token(&daemon).await;
+    hand_over(&token, &path);
+    let endpoint = daemon.tcp().to_string();
+    let words = ["watch", "--json", "--token-file", file];
+    let mut watch = daemon.client_at(&endpoint, &[], &words);
+    watch.printed("\"snapshotEnd\":true").await;
+    let job = said(&daemon, &["exec", "--", "sleep", "600"]).await;
+    let mut follow =
+        daemon.client_at(&endpoint, &[], &["logs", "-f", "--json", &job, "--token-file", file]);
+    follow.printed("header").await;
+    for _ in 0..3 {
+        let new = new_token(&daemon).await;
+        hand_over(&new, &path);
+        revoke(&daemon, &token).await;
+        token = new;
+        let job = said(&daemon, &["exec", "--wait", "--", "true"]).await;
+        watch.printed(&job).await;
+    }
+    revoke(&daemon, &token).await;
+    for client in [watch, follow] {
+        let end = client.ended().await;
+        let told = String::from_utf8_lossy(&end.stderr);
+        assert_eq!(end.code, Some(77), "{told}");
+        assert!(told.contains("--token-file"), "{told}");
+        assert!(!told.contains(token.rsplit('_').next().unwrap()), "{told}");
+    }
+    said(&daemon, &["delete", "--force", &job]).await;
 }

@@ -1,6 +1,6 @@
 """Comes in by every way as a stranger would: with a token, with a certificate, by the socket.
 
-usage: security.py BINARY FOLDER
+usage: security.py BINARY FOLDER TOOLS
 
 Starts services of its own. Makes its certificates with openssl, as docs/SECURITY.md says.
 """
@@ -43,9 +43,10 @@ class Bearer(
 class Secured:
     """A service with its tokens, and ways to reach it."""
 
-    def __init__(self, binary, root, *flags):
-        self.service = Service(binary, root, *flags).start()
+    def __init__(self, binary, root, tools, *flags):
+        self.service = Service(binary, root, *flags, needs_token=True).start()
         self.binary = str(binary)
+        self.tools = pathlib.Path(tools)
 
     def token(self, name, role):
         """Makes a token and returns it; nothing else is printed on standard output."""
@@ -157,6 +158,46 @@ def socket_needs_an_authority(secured):
         works(Api("unix", channel, secured.service))
 
 
+def revoked_token_ends_calls_and_streams(secured):
+    """a token that is revoked ends an open stream and opens nothing more; another goes on."""
+    first, second = (secured.token("turning", "submitter") for _ in range(2))
+    with secured.tcp(first) as old, secured.tcp(second) as new:
+        watch = old.WatchEvents()
+        expect(begin_of(watch), "the watch has no beginning")
+        done = secured.command("token", "revoke", first.split("_")[1])
+        expect(done.returncode == 0 and "turning" in done.stdout, "not revoked", done.stderr)
+        with refused(Code.UNAUTHENTICATED, "UNAUTHENTICATED"):
+            list(watch)
+        each_call_is_denied(old)
+        works(new)
+    left = secured.command("token", "list").stdout
+    secrets = [token.rsplit("_", 1)[1] for token in (first, second)]
+    expect(not any(secret in left for secret in secrets), "a secret is listed")
+    files = [path for path in secured.service.root.rglob("*") if path.is_file()]
+    for secret in secrets:
+        found = [path for path in files if secret.encode() in path.read_bytes()]
+        expect(not found, "a secret is in a file", found)
+
+
+def grpcurl_takes_a_token(secured):
+    """grpcurl takes a token from the environment, so that no argument holds it."""
+    token = secured.token("grpcurl", "submitter")
+    words = [str(secured.tools / "grpcurl"), "-plaintext", "-max-time", "60"]
+    words += ["-expand-headers", "-H", "authorization: Bearer ${JOBWARDEN_TOKEN}"]
+    words += [secured.service.tcp_address(), "jobwarden.v1.JobService/List"]
+    for shown, word in ((token, "{"), ("jw_0_0", "Unauthenticated")):
+        done = subprocess.run(
+            words,
+            capture_output=True,
+            text=True,
+            timeout=90,
+            check=False,
+            env={"PATH": "/usr/bin:/bin", "JOBWARDEN_TOKEN": shown},
+        )
+        expect(word in done.stdout + done.stderr, f"expected {word}", done)
+        expect((done.returncode == 0) == (shown == token), "another exit code", done)
+
+
 def command_line_takes_a_token(secured):
     """the command line takes a token from a file and from the environment, and says what lacks."""
     file = secured.service.root.parent / "token"
@@ -264,6 +305,8 @@ TOKEN_CHECKS = [
     no_token_is_denied,
     reader_may_not_submit,
     socket_needs_an_authority,
+    revoked_token_ends_calls_and_streams,
+    grpcurl_takes_a_token,
     command_line_takes_a_token,
 ]
 
@@ -276,22 +319,22 @@ TLS_CHECKS = [
 
 
 def main():
-    binary, folder = sys.argv[1], pathlib.Path(sys.argv[2])
+    binary, folder, tools = sys.argv[1], pathlib.Path(sys.argv[2]), sys.argv[3]
     services = []
     passed = 0
     try:
-        services.append(Secured(binary, folder / "tokens"))
+        services.append(Secured(binary, folder / "tokens", tools))
         passed += run_all(TOKEN_CHECKS, services[0], "tcp")
         made = folder / "certificates"
         make_certificates(made)
         flags = ["--tls-cert", made / "server.pem", "--tls-key", made / "server.key"]
         flags += ["--tls-client-ca", made / "ca.pem", "--tls-client-auth", "required"]
         flags += ["--certificate", "CN:builder=submitter", "--certificate", "CN:looker=reader"]
-        services.append(Secured(binary, folder / "tls", *map(str, flags)))
+        services.append(Secured(binary, folder / "tls", tools, *map(str, flags)))
         passed += run_all(TLS_CHECKS, (services[1], made), "tls")
     except (Failure, subprocess.TimeoutExpired, grpc.RpcError) as failure:
         print(failure)
-        return fail(passed, services[-1].service) if services else 1
+        return fail(passed, services[-1].service, "security") if services else 1
     finally:
         for secured in services:
             secured.service.end_everything()

@@ -52,6 +52,7 @@ pub(super) struct Fake {
     address: SocketAddr,
     token: Arc<watch::Sender<String>>,
     calls: Arc<AtomicUsize>,
+    on_call: Arc<Mutex<Option<Box<dyn Fn() + Send>>>>,
 }
 
 impl Fake {
@@ -61,6 +62,7 @@ impl Fake {
             address: listener.local_addr().unwrap(),
             token: Arc::new(watch::Sender::new(token.to_owned())),
             calls: Arc::default(),
+            on_call: Arc::default(),
         };
         let server = Server::builder().add_service(fake.clone());
         tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
@@ -75,6 +77,11 @@ impl Fake {
         self.calls.load(Ordering::SeqCst)
     }
 
+    /// Has something happen when a call has come and before it is answered.
+    pub(super) fn on_call(&self, happens: impl Fn() + Send + 'static) {
+        *self.on_call.lock().unwrap() = Some(Box::new(happens));
+    }
+
     /// Revokes the token: open streams are ended.
     pub(super) fn accept_only(&self, token: &str) {
         self.token.send_replace(token.to_owned());
@@ -82,6 +89,9 @@ impl Fake {
 
     async fn answer(self, request: http::Request<Body>) -> http::Response<Body> {
         self.calls.fetch_add(1, Ordering::SeqCst);
+        if let Some(happens) = &*self.on_call.lock().unwrap() {
+            happens();
+        }
         let shown = request.headers().get("authorization").cloned();
         let bearer = |token: &str| format!("Bearer {token}");
         let shown = shown.and_then(|value| value.to_str().map(str::to_owned).ok());
