@@ -22,7 +22,7 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    access::{Admission, Denied, Gate, Identity, Peer, Place},
+    access::{Admission, Audit, Denied, Gate, Identity, Peer, Place},
     job::Time,
     service::status::Refusal,
     sys::clock,
@@ -52,13 +52,14 @@ pub(super) async fn watch_tokens(gate: Arc<Gate>, changes: watch::Sender<()>) {
 #[derive(Clone, Debug)]
 pub(super) struct AdmissionLayer {
     gate: Arc<Gate>,
+    audit: Arc<Audit>,
     changes: watch::Receiver<()>,
 }
 
 impl AdmissionLayer {
     /// The layer of a gate; `changes` says when its tokens may have changed.
-    pub(super) fn new(gate: Arc<Gate>, changes: watch::Receiver<()>) -> Self {
-        Self { gate, changes }
+    pub(super) fn new(gate: Arc<Gate>, audit: Arc<Audit>, changes: watch::Receiver<()>) -> Self {
+        Self { gate, audit, changes }
     }
 }
 
@@ -97,6 +98,7 @@ where
         }
         match self.layer.admit(&mut request) {
             Err(denied) => {
+                self.layer.record(&request);
                 let status = Status::from(Refusal::Unauthenticated(denied));
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
@@ -111,6 +113,16 @@ where
 }
 
 impl AdmissionLayer {
+    /// Records a call that was not let in.
+    fn record<B>(&self, request: &Request<B>) {
+        let Some(peer) = peer_of(request.extensions()) else { return };
+        let path = request.uri().path();
+        if let Some(entry) = self.audit.unknown(&peer.place, path, "UNAUTHENTICATED") {
+            let audit = Arc::clone(&self.audit);
+            tokio::task::spawn_blocking(move || audit.record(&entry));
+        }
+    }
+
     /// Lets a call in, and notes on it who makes it.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<Identity, Denied> {
         // Without a peer nothing is known but what the call brings along.

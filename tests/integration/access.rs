@@ -374,3 +374,56 @@ async fn tokens_are_rotated_under_load_without_a_failed_call() {
         caller.unwrap();
     }
 }
+
+/// The audit record, line by line.
+fn audit(daemon: &Daemon) -> Vec<serde_json::Value> {
+    let path = daemon.root().join("access/audit.jsonl");
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn the_audit_record_tells_who_did_what_and_what_was_refused_and_no_secret() {
+    let daemon = with_tokens().await;
+    let secret = token(&daemon, "ci", "submitter", &[]);
+    let mut api = over_tcp(&daemon, Some(&secret)).await;
+    let spec = Some(shell("true; : hidden-command"));
+    let request = ExecRequest { spec, wait: seconds(20), ..ExecRequest::default() };
+    let id = api.exec(request).await.unwrap().into_inner().job.unwrap().job_id;
+    let spec = Some(argv(&["sleep", "60"]));
+    let request = ExecRequest { spec, ..ExecRequest::default() };
+    let second = api.exec(request).await.unwrap().into_inner().job.unwrap().job_id;
+    let reason = "no longer\nneeded\u{1b}[2J".to_owned();
+    let request = CancelRequest { job_id: second.clone(), reason, ..CancelRequest::default() };
+    api.cancel(request).await.unwrap();
+    let reader = token(&daemon, "eve", "reader", &[]);
+    let mut reading = over_tcp(&daemon, Some(&reader)).await;
+    let request = DeleteRequest { job_id: id.clone(), ..DeleteRequest::default() };
+    assert_eq!(verdict(reading.delete(request).await), "role");
+    assert!(reading.status(StatusRequest { job_id: id.clone() }).await.is_ok());
+    let mut nobody = over_tcp(&daemon, None).await;
+    assert_eq!(verdict(nobody.list(ListRequest::default()).await), "nobody");
+
+    let lines =
+        eventually("five entries", || Some(audit(&daemon)).filter(|it| it.len() >= 5)).await;
+    let part = |line: &serde_json::Value| {
+        ["principal", "call", "job", "outcome"]
+            .map(|key| line[key].as_str().unwrap_or("").to_owned())
+    };
+    let expected = [
+        ["token:ci", "Exec", &id, "ok"],
+        ["token:ci", "Exec", &second, "ok"],
+        ["token:ci", "Cancel", &second, "ok"],
+        ["token:eve", "Delete", &id, "ROLE_REQUIRED"],
+        ["", "/jobwarden.v1.JobService/List", "", "UNAUTHENTICATED"],
+    ];
+    let told: Vec<_> = lines.iter().map(part).collect();
+    assert_eq!(told, expected.map(|line| line.map(str::to_owned)));
+    assert_eq!(lines[2]["detail"], "no longer\nneeded\u{1b}[2J");
+    assert!(lines.iter().all(|line| line["peer"].as_str().unwrap().starts_with("127.0.0.1:")));
+    let text = std::fs::read_to_string(daemon.root().join("access/audit.jsonl")).unwrap();
+    for hidden in [&secret, &reader, "hidden-command"] {
+        assert!(!text.contains(hidden));
+    }
+    assert!(!text.contains('\u{1b}'));
+}
