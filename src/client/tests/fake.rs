@@ -46,13 +46,15 @@ use crate::api::{
 
 type Events = Pin<Box<dyn Stream<Item = Result<WatchEventsResponse, Status>> + Send>>;
 
+type Happening = Box<dyn Fn() + Send>;
+
 /// Answers `Status` and `WatchEvents` to whoever has the token; everything else is not permitted.
 #[derive(Clone)]
 pub(super) struct Fake {
     address: SocketAddr,
     token: Arc<watch::Sender<String>>,
     calls: Arc<AtomicUsize>,
-    on_call: Arc<Mutex<Option<Box<dyn Fn() + Send>>>>,
+    on_call: Arc<Mutex<Option<Happening>>>,
 }
 
 impl Fake {
