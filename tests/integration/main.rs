@@ -43,6 +43,7 @@ mod strangers;
 mod streams;
 mod tail;
 mod tail_follow;
+mod tokens;
 mod wait;
 mod watch;
 mod watch_files;
