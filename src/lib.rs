@@ -41,6 +41,8 @@ pub mod service;
 
 pub mod client;
 
+pub mod terminal;
+
 pub mod config;
 
 pub mod server;

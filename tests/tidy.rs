@@ -41,11 +41,13 @@ const LAYERS: &[Layer] = &[
     ("operations", &["watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
     ("service", &["operations", "access", "catalog", "store", "job", "sys", "api"]),
     ("client", &["api"]),
+    ("terminal", &[]),
     ("config", &["access", "job"]),
     (
         "server",
         &[
             "config",
+            "terminal",
             "service",
             "operations",
             "recover",
@@ -78,7 +80,7 @@ const LAYERS: &[Layer] = &[
             "sys",
         ],
     ),
-    ("cli", &["server", "config", "client", "access", "job", "api"]),
+    ("cli", &["server", "config", "terminal", "client", "access", "job", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
     ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.

@@ -26,16 +26,21 @@ enum Target {
 
 /// Connects to the service that the global flags and the environment name.
 pub(super) async fn connect(global: &Global) -> Result<Client, Failure> {
-    match target(global, |name| env::var(name).ok())? {
+    let variable = |name: &str| env::var(name).ok();
+    let credentials = &global.credentials.credentials(variable)?;
+    match target(global, variable)? {
         Target::Given(text) => {
             let endpoint: Endpoint = text.parse().map_err(Failure::from)?;
-            Client::connect(endpoint).await.map_err(Failure::from)
+            Client::connect_with(endpoint, credentials).await.map_err(Failure::from)
         }
         Target::Directory(root) => {
             let socket = config::default_socket(&root);
-            match Client::connect(Endpoint::Unix(socket)).await {
+            match Client::connect_with(Endpoint::Unix(socket), credentials).await {
                 Ok(client) => Ok(client),
-                Err(error) if is_absent(&error) => start::start(&root, global.verbose).await,
+                Err(error) if is_absent(&error) => {
+                    start::start(&root, credentials, global.verbose).await
+                }
+                Err(error @ Error::Credentials(_)) => Err(Failure::from(error)),
                 Err(error) => Err(unusable(&root, error)),
             }
         }
@@ -58,7 +63,11 @@ fn unusable(root: &Path, error: Error) -> Failure {
 
 /// Whether nobody listens at all, as opposed to somebody who does not answer or let us in.
 pub(super) fn is_absent(error: &Error) -> bool {
-    matches!(error.io_kind(), Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused))
+    matches!(error, Error::Unreachable { .. })
+        && matches!(
+            error.io_kind(),
+            Some(io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused)
+        )
 }
 
 fn target(global: &Global, variable: impl Fn(&str) -> Option<String>) -> Result<Target, Failure> {

@@ -4,9 +4,9 @@ use std::io::{self, Write};
 
 use tonic::Code;
 
-use crate::client::{Error, Refusal};
+use crate::client::{Endpoint, Error, Refusal};
 
-use super::output::escaped;
+use super::{credentials, output::escaped};
 
 /// The exit codes, after sysexits.h where there is one.
 pub(super) const DONE: u8 = 0;
@@ -90,9 +90,13 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Failure {
         match &error {
-            Error::BadEndpoint { text } => {
-                Failure::usage(format!("{text:?} is not an address of a service"))
-                    .hint("give unix:PATH or HOST:PORT, for example unix:/run/jobwarden.sock")
+            Error::BadEndpoint { text } => Failure::usage(format!(
+                "{text:?} is not an address of a service"
+            ))
+            .hint("give unix:PATH, HOST:PORT or https://HOST:PORT, for example unix:/run/j.sock"),
+            Error::Credentials(error) => credentials::from(error),
+            Error::Tls { fault, source, .. } => {
+                credentials::from_tls(error.to_string(), *fault, source.to_string())
             }
             Error::Unreachable { endpoint, .. } => {
                 let failure = with_causes(Failure::new(UNAVAILABLE, error.to_string()), &error);
@@ -100,9 +104,15 @@ impl From<Error> for Failure {
                     return Failure { exit: NOT_PERMITTED, ..failure }
                         .hint("the socket belongs to another user; only that user may use it");
                 }
+                let listen = match endpoint {
+                    Endpoint::Unix(_) | Endpoint::Tcp(_) => endpoint.to_string(),
+                    Endpoint::Tls(address) => {
+                        format!("{address} --tls-cert FILE --tls-key FILE")
+                    }
+                };
                 failure.hint(format!(
-                    "start one with `jobwarden serve --listen {endpoint}`, or correct --endpoint \
-                     or JOBWARDEN_ENDPOINT"
+                    "start one with `jobwarden serve --listen {listen}`, or correct --endpoint or \
+                     JOBWARDEN_ENDPOINT"
                 ))
             }
             Error::Interrupted { .. } => {
@@ -169,10 +179,19 @@ fn hint_for(refusal: &Refusal) -> Option<String> {
         "TOKEN_EXPIRED" => "watch again without --token",
         "TOKEN_FOREIGN" => "the token is from another service; watch again without --token",
         "OFFSET_BEYOND_END" => "the output has ended before that offset",
-        "NOT_OWNER" | "ROLE_REQUIRED" | "UNAUTHENTICATED" => "ask as the user who owns the job",
+        "NOT_OWNER" => "ask as the user who owns the job, or with a token of the role operator",
         "RECORD_CORRUPT" => "the service's log names the file; see docs/STORAGE.md",
         "UNSUPPORTED" => "this version of the service cannot do that; leave it out",
         "QUEUE_FULL" | "DRAINING" => return Some(retry_hint(refusal)),
+        _ if refusal.code == Code::Unauthenticated => {
+            "give a token with --token-file FILE or JOBWARDEN_TOKEN; where the service runs, \
+             `jobwarden token create --name NAME --role ROLE` makes one. Over a unix socket, \
+             without a token, you are taken for your user"
+        }
+        _ if refusal.code == Code::PermissionDenied => {
+            "use a token of a role that may do this; where the service runs, \
+             `jobwarden token create --name NAME --role ROLE` makes one"
+        }
         _ if refusal.code == Code::Unimplemented => "the service is older than this command",
         _ if refusal.retry_after.is_some() => return Some(retry_hint(refusal)),
         _ => return None,

@@ -5,11 +5,12 @@ use std::sync::OnceLock;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage};
 
-use crate::api;
+use crate::{api, terminal};
 
 use super::failure::Failure;
 
-/// `message`, which is a `jobwarden.v1.<name>`, as one line of JSON without a line break.
+/// `message`, which is a `jobwarden.v1.<name>`, as one line of JSON without a line break
+/// or any other character that a terminal would obey.
 pub(super) fn line(name: &str, message: &impl Message) -> Result<String, Failure> {
     let descriptor = pool()?
         .get_message_by_name(&format!("jobwarden.v1.{name}"))
@@ -19,7 +20,8 @@ pub(super) fn line(name: &str, message: &impl Message) -> Result<String, Failure
     };
     let dynamic = DynamicMessage::decode(descriptor, message.encode_to_vec().as_slice())
         .map_err(|error| shown(&error))?;
-    serde_json::to_string(&dynamic).map_err(|error| shown(&error))
+    let line = serde_json::to_string(&dynamic).map_err(|error| shown(&error))?;
+    Ok(terminal::escaped_json(&line))
 }
 
 fn pool() -> Result<&'static DescriptorPool, Failure> {

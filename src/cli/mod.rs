@@ -5,6 +5,7 @@
 //! where the default socket is.
 
 mod connect;
+mod credentials;
 mod end;
 mod exec;
 mod failure;
@@ -69,7 +70,7 @@ struct Cli {
 /// The flags that every command takes.
 #[derive(Args, Clone, Debug, Default)]
 struct Global {
-    /// Talk to the service at unix:PATH or HOST:PORT [env: `JOBWARDEN_ENDPOINT`] [default: the
+    /// Talk to the service at unix:PATH, HOST:PORT or `https://HOST:PORT` [env: `JOBWARDEN_ENDPOINT`] [default: the
     /// socket of the task directory, where a service is started if none runs]
     #[arg(long, global = true, value_name = "ADDR", help_heading = "Global options")]
     endpoint: Option<String>,
@@ -82,6 +83,8 @@ struct Global {
     /// Say more on standard error
     #[arg(short, long, global = true, help_heading = "Global options")]
     verbose: bool,
+    #[command(flatten)]
+    credentials: credentials::CredentialFlags,
 }
 
 #[derive(Debug, Subcommand)]

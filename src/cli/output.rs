@@ -12,6 +12,8 @@ use prost::Message;
 
 use super::{failure::Failure, json};
 
+pub(super) use crate::terminal::escaped;
+
 /// Writes results in the form that was asked for.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Printer {
@@ -96,19 +98,6 @@ pub(super) fn note(text: &str) {
     let _ = writeln!(io::stderr().lock(), "jobwarden: {}", escaped(text));
 }
 
-/// `text` with every character spelt out that a terminal would obey rather than show.
-pub(super) fn escaped(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character.is_control() || is_direction_mark(character) {
-            shown.extend(character.escape_default());
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 /// At most `most` characters of `text`, with a mark where something was cut off.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     if text.chars().count() <= most {
@@ -126,11 +115,6 @@ pub(super) fn columns() -> Option<usize> {
 fn wants_colours(is_terminal: bool) -> bool {
     let is_set = |name: &str| env::var_os(name).is_some_and(|value| !value.is_empty());
     is_terminal && !is_set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
-}
-
-/// Characters that make text read in another order than it is stored.
-fn is_direction_mark(character: char) -> bool {
-    matches!(character, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn aligned(rows: &[Vec<Cell>], colours: bool) -> Vec<String> {
@@ -171,13 +155,6 @@ fn paint(text: &str, colour: Colour, colours: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_from_elsewhere_cannot_steer_the_terminal() {
-        assert_eq!(escaped("a\u{1b}[31mb\r\n\t"), "a\\u{1b}[31mb\\r\\n\\t");
-        assert_eq!(escaped("\u{9b}1m\u{7f}\u{202e}"), "\\u{9b}1m\\u{7f}\\u{202e}");
-        assert_eq!(escaped("grüße ✓"), "grüße ✓");
-    }
 
     #[test]
     fn columns_line_up_whether_painted_or_not() {

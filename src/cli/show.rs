@@ -221,7 +221,8 @@ fn time(time: Option<&Timestamp>) -> String {
     time.map(|time| humantime::format_rfc3339_millis(time).to_string()).unwrap_or_default()
 }
 
-fn quoted(word: &str) -> String {
+/// One word as a shell takes it.
+pub(super) fn quoted(word: &str) -> String {
     let is_plain =
         |character: char| character.is_alphanumeric() || "_-./=:,@%+".contains(character);
     if !word.is_empty() && word.chars().all(is_plain) {

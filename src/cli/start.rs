@@ -17,12 +17,13 @@ use std::{
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    client::{Client, Endpoint},
+    client::{Client, Credentials, Endpoint},
     config,
 };
 
 use super::{
     connect::is_absent,
+    credentials::VARIABLES,
     failure::{Failure, TRY_AGAIN, UNAVAILABLE},
     output,
 };
@@ -47,7 +48,11 @@ const LOG_TAIL_BYTES_MAX: u64 = 16 << 10;
 const LOG_TAIL_LINES_MAX: usize = 20;
 
 /// Starts a service for the task directory `root` and connects to it.
-pub(super) async fn start(root: &Path, verbose: bool) -> Result<Client, Failure> {
+pub(super) async fn start(
+    root: &Path,
+    credentials: &Credentials,
+    verbose: bool,
+) -> Result<Client, Failure> {
     let cannot = |what: &str, path: &Path, error: &io::Error| {
         Failure::new(UNAVAILABLE, format!("cannot {what} {}: {error}", path.display()))
             .hint("name another task directory with --root, or a running service with --endpoint")
@@ -77,16 +82,20 @@ pub(super) async fn start(root: &Path, verbose: bool) -> Result<Client, Failure>
         failure.details = log_tail(&log_path, log_begin);
         failure
     };
-    ready(root, &mut service).await.map_err(failed)
+    ready(root, credentials, &mut service).await.map_err(failed)
 }
 
 /// Connects as soon as somebody answers; or says why that will not happen.
-async fn ready(root: &Path, service: &mut Child) -> Result<Client, String> {
+async fn ready(
+    root: &Path,
+    credentials: &Credentials,
+    service: &mut Child,
+) -> Result<Client, String> {
     let begin = Instant::now();
     let endpoint = Endpoint::Unix(config::default_socket(root));
     let mut pause = LOOK_PAUSE_MIN;
     loop {
-        let error = match Client::connect(endpoint.clone()).await {
+        let error = match Client::connect_with(endpoint.clone(), credentials).await {
             Ok(client) => return Ok(client),
             Err(error) => error,
         };
@@ -137,6 +146,10 @@ fn spawn(program: &Path, root: &Path, log: File) -> io::Result<Child> {
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
+    // Who we are is none of its business: it serves others after us, for as long as it runs.
+    for name in VARIABLES {
+        command.env_remove(name);
+    }
     if let Some(file) = env::var_os("JOBWARDEN_CONFIG") {
         command.env("JOBWARDEN_CONFIG", std::path::absolute(PathBuf::from(file))?);
     }

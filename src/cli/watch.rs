@@ -48,6 +48,7 @@ pub(super) struct WatchCommand {
 
 pub(super) async fn run(context: &Context, command: WatchCommand) -> Outcome {
     let WatchCommand { jobs, filter, new, token, resnapshot, logs } = command;
+    refuse_access_token(token.as_deref())?;
     let start = if new { WatchStart::Now } else { WatchStart::Snapshot };
     let on_expired = if resnapshot { OnExpired::Resnapshot } else { OnExpired::Fail };
     let client = context.connect().await?;
@@ -68,6 +69,18 @@ pub(super) async fn run(context: &Context, command: WatchCommand) -> Outcome {
             print(context.printer, message)?;
         }
     }
+}
+
+/// Refuses an access token where the place of an earlier watch belongs. It is not repeated: an
+/// argument is seen by every user of the machine, and what we say may be kept.
+fn refuse_access_token(text: Option<&str>) -> Result<(), Failure> {
+    if !text.is_some_and(|text| text.starts_with("jw_")) {
+        return Ok(());
+    }
+    Err(Failure::usage("--token says where a watch goes on, not who you are").hint(
+        "revoke this access token, which others may have seen by now, and give a new one with \
+         --token-file FILE or JOBWARDEN_TOKEN",
+    ))
 }
 
 fn all_types() -> Vec<i32> {

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, error, io, time::Duration};
 use tonic::{Code, Status, transport};
 use tonic_types::StatusExt as _;
 
-use super::Endpoint;
+use super::{CredentialError, Endpoint, TlsFault};
 
 /// Why a call brought no answer, or not the one hoped for.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,19 @@ pub enum Error {
         endpoint: Endpoint,
         /// What the system said.
         source: transport::Error,
+    },
+    /// The credentials cannot be used. Correct them; nothing has been sent.
+    #[error(transparent)]
+    Credentials(#[from] CredentialError),
+    /// The two sides will not agree on TLS. Correct the certificates or the address.
+    #[error("{fault} {endpoint}")]
+    Tls {
+        /// Where the service is.
+        endpoint: Endpoint,
+        /// Who has what against whom.
+        fault: TlsFault,
+        /// What the library says.
+        source: tokio_rustls::rustls::Error,
     },
     /// The connection was lost: the call may have been carried out or not. Repeat what may be
     /// repeated.
@@ -66,7 +79,7 @@ impl Error {
     /// Whether the service is away for a while, so that the same call may go well later.
     pub fn is_passing(&self) -> bool {
         match self {
-            Error::BadEndpoint { .. } => false,
+            Error::BadEndpoint { .. } | Error::Credentials(_) | Error::Tls { .. } => false,
             Error::Unreachable { .. } | Error::Interrupted { .. } => true,
             Error::Refused(refusal) => refusal.reason == "DRAINING",
         }
@@ -76,10 +89,18 @@ impl Error {
     pub fn refusal(&self) -> Option<&Refusal> {
         match self {
             Error::Refused(refusal) => Some(refusal),
-            Error::BadEndpoint { .. } | Error::Unreachable { .. } | Error::Interrupted { .. } => {
-                None
-            }
+            Error::BadEndpoint { .. }
+            | Error::Credentials(_)
+            | Error::Tls { .. }
+            | Error::Unreachable { .. }
+            | Error::Interrupted { .. } => None,
         }
+    }
+
+    /// Whether the service does not know who we are, or not any more: a call that had begun is
+    /// cut off when its token is revoked.
+    pub fn is_unauthenticated(&self) -> bool {
+        self.refusal().is_some_and(|refusal| refusal.code == Code::Unauthenticated)
     }
 
     /// When the service says that the call is worth repeating.

@@ -3,21 +3,24 @@
 use tonic::Streaming;
 
 use crate::api::{
-    LogChunk, LogOffsets, LogStream, TailLogRequest, TailLogResponse, log_chunk::Content,
-    tail_log_request::Start, tail_log_response::Kind,
+    LogChunk, LogOffsets, LogStream, TailLogRequest, TailLogResponse,
+    job_service_client::JobServiceClient, log_chunk::Content, tail_log_request::Start,
+    tail_log_response::Kind,
 };
 
-use super::{Backoff, Client, Error, wait::AWAY_MAX};
+use super::{Backoff, Client, Error, Token, wait::AWAY_MAX};
 
 /// Follows the output of a job: each byte comes once, in order.
 ///
 /// After a lost connection it goes on at the byte where it was, for as long as the service is
-/// not away for more than a minute.
+/// not away for more than a minute; and so it does with a new token when the old one is revoked.
 #[derive(Debug)]
 pub struct LogFollower {
     client: Client,
     request: TailLogRequest,
     stream: Option<Streaming<TailLogResponse>>,
+    /// The one that the stream was opened with.
+    token: Option<Token>,
     place: Place,
     backoff: Backoff,
     is_over: bool,
@@ -39,6 +42,7 @@ impl LogFollower {
             client,
             request,
             stream: None,
+            token: None,
             place: Place::default(),
             backoff: Backoff::new(AWAY_MAX),
             is_over: false,
@@ -58,7 +62,7 @@ impl LogFollower {
                         return Ok(Some(kind));
                     }
                 }
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_passing() || self.is_renewed_after(&error) => {
                     self.stream = None;
                     self.backoff.pause(error).await?;
                 }
@@ -71,14 +75,23 @@ impl LogFollower {
         Ok(None)
     }
 
+    /// Whether an open stream was ended for its token, and there is a new one.
+    fn is_renewed_after(&self, error: &Error) -> bool {
+        self.stream.is_some() && self.client.renewed_token(error, self.token.as_ref()).is_some()
+    }
+
     /// The next message of the open stream, after opening one if there is none.
     async fn receive(&mut self) -> Result<TailLogResponse, Error> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             closed => {
                 let request = self.place.resume(&self.request);
-                let opened = self.client.service.clone().tail_log(request).await;
-                closed.insert(super::into_reply(opened)?)
+                let call = async |mut service: JobServiceClient<_>, request| {
+                    service.tail_log(request).await
+                };
+                let answer = self.client.send(&request, call).await?;
+                self.token = answer.token;
+                closed.insert(answer.response.into_inner())
             }
         };
         match stream.message().await? {

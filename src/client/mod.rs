@@ -1,6 +1,6 @@
 //! A client of `jobwarden.v1` for programs in Rust and for the command line.
 //!
-//! It connects over a unix socket or TCP, turns every failure into an [`Error`] that says what
+//! It connects over a unix socket, TCP or TLS, shows its [`Credentials`] with every call, turns every failure into an [`Error`] that says what
 //! can be done about it, and gets over a service that goes away and comes back: calls that may
 //! be repeated are repeated, a [`LogFollower`] goes on at the byte and a [`Watch`] at the event
 //! where it was. It starts no service; the command line does.
@@ -49,24 +49,33 @@
 //! ```
 
 mod backoff;
+mod credentials;
 mod endpoint;
 mod error;
 mod log;
+mod secret_file;
+mod tls;
+mod token;
 mod wait;
 mod watch;
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tonic::{Request, Response, Status, transport::Channel};
 
 use crate::api::{self, job_service_client::JobServiceClient};
 
+pub use credentials::{CredentialError, Credentials};
 pub use endpoint::Endpoint;
 pub use error::{Error, FieldFault, Refusal};
 pub use log::LogFollower;
+pub use tls::TlsFault;
+pub use token::Token;
 pub use watch::Watch;
 
 use backoff::Backoff;
+use tls::Objection;
+use token::Tokens;
 
 /// The largest reply that is taken. A page of a thousand jobs with long specs is large.
 const REPLY_BYTES_MAX: usize = 64 << 20;
@@ -84,6 +93,15 @@ const REPEAT_TOTAL_MAX: Duration = Duration::from_secs(10);
 pub struct Client {
     service: JobServiceClient<Channel>,
     endpoint: Endpoint,
+    tokens: Arc<Tokens>,
+    objection: Objection,
+}
+
+/// An answer, and the token that it was given to.
+#[derive(Debug)]
+struct Answer<R> {
+    response: Response<R>,
+    token: Option<Token>,
 }
 
 /// Defines one method for each call that may be sent again when nobody knows its fate.
@@ -124,16 +142,33 @@ repeated_calls! {
 }
 
 impl Client {
-    /// Connects to the service at `endpoint`.
+    /// Connects to the service at `endpoint` without showing anything.
     pub async fn connect(endpoint: Endpoint) -> Result<Client, Error> {
-        let channel = match endpoint.connect().await {
+        Client::connect_with(endpoint, &Credentials::new()).await
+    }
+
+    /// Connects to the service at `endpoint` and shows it `credentials`.
+    pub async fn connect_with(
+        endpoint: Endpoint,
+        credentials: &Credentials,
+    ) -> Result<Client, Error> {
+        credentials.check(&endpoint)?;
+        let tokens = Arc::new(Tokens::load(credentials.token.clone())?);
+        let way = endpoint.way(credentials)?;
+        let objection = way.objection();
+        let channel = match way.connect().await {
             Ok(channel) => channel,
-            Err(source) => return Err(Error::Unreachable { endpoint, source }),
+            Err(source) => {
+                return Err(match objection.lasting() {
+                    Some((fault, source)) => Error::Tls { endpoint, fault, source },
+                    None => Error::Unreachable { endpoint, source },
+                });
+            }
         };
         let service = JobServiceClient::new(channel)
             .max_decoding_message_size(REPLY_BYTES_MAX)
             .max_encoding_message_size(REQUEST_BYTES_MAX);
-        Ok(Client { service, endpoint })
+        Ok(Client { service, endpoint, tokens, objection })
     }
 
     /// Where the service is.
@@ -147,7 +182,9 @@ impl Client {
     /// sent once, and after [`Error::Interrupted`] the job may or may not exist.
     pub async fn exec(&self, request: api::ExecRequest) -> Result<api::ExecResponse, Error> {
         if request.request_id.is_empty() {
-            return into_reply(self.service.clone().exec(request).await);
+            return self
+                .once(&request, async |mut service, request| service.exec(request).await)
+                .await;
         }
         self.repeat(request, async |mut service, request| service.exec(request).await).await
     }
@@ -155,19 +192,21 @@ impl Client {
     /// Accepts a new job with the spec of an old one; repeated as [`Client::exec`] is.
     pub async fn rerun(&self, request: api::RerunRequest) -> Result<api::RerunResponse, Error> {
         if request.request_id.is_empty() {
-            return into_reply(self.service.clone().rerun(request).await);
+            return self
+                .once(&request, async |mut service, request| service.rerun(request).await)
+                .await;
         }
         self.repeat(request, async |mut service, request| service.rerun(request).await).await
     }
 
     /// Sends one signal. Never repeated: the signal might come twice.
     pub async fn kill(&self, request: api::KillRequest) -> Result<api::KillResponse, Error> {
-        into_reply(self.service.clone().kill(request).await)
+        self.once(&request, async |mut service, request| service.kill(request).await).await
     }
 
     /// Removes a job. Never repeated: the second call would not find it.
     pub async fn delete(&self, request: api::DeleteRequest) -> Result<api::DeleteResponse, Error> {
-        into_reply(self.service.clone().delete(request).await)
+        self.once(&request, async |mut service, request| service.delete(request).await).await
     }
 
     /// Follows the output of a job across lost connections; `request` says where to begin.
@@ -184,7 +223,7 @@ impl Client {
     async fn repeat<Q, R, F>(
         &self,
         request: Q,
-        send: impl Fn(JobServiceClient<Channel>, Request<Q>) -> F,
+        call: impl Fn(JobServiceClient<Channel>, Request<Q>) -> F,
     ) -> Result<R, Error>
     where
         Q: Clone,
@@ -192,15 +231,77 @@ impl Client {
     {
         let mut backoff = Backoff::new(REPEAT_TOTAL_MAX);
         loop {
-            let answer = send(self.service.clone(), Request::new(request.clone())).await;
-            match into_reply(answer) {
+            let answer = self.send(&request, &call).await;
+            match answer.map(|answer| answer.response.into_inner()) {
                 Err(error) if error.is_passing() => backoff.pause(error).await?,
                 answered => return answered,
             }
         }
     }
+
+    /// Sends `request` once, whatever comes of it: a call may also be cut off for its token when
+    /// it has begun.
+    async fn once<Q, R, F>(
+        &self,
+        request: &Q,
+        call: impl Fn(JobServiceClient<Channel>, Request<Q>) -> F,
+    ) -> Result<R, Error>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let token = self.tokens.present();
+        self.send_with(request, token.as_ref(), call).await.map(Response::into_inner)
+    }
+
+    /// Sends `request`, which may be repeated, with the token of the moment, and once more if that
+    /// was refused and there is a new one by now.
+    async fn send<Q, R, F>(
+        &self,
+        request: &Q,
+        call: impl Fn(JobServiceClient<Channel>, Request<Q>) -> F,
+    ) -> Result<Answer<R>, Error>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let token = self.tokens.present();
+        let refused = match self.send_with(request, token.as_ref(), &call).await {
+            Ok(response) => return Ok(Answer { response, token }),
+            Err(error) => error,
+        };
+        let Some(token) = self.renewed_token(&refused, token.as_ref()) else {
+            return Err(refused);
+        };
+        let response = self.send_with(request, Some(&token), &call).await?;
+        Ok(Answer { response, token: Some(token) })
+    }
+
+    /// Sends `request` with this token. Every call goes through here.
+    async fn send_with<Q, R, F>(
+        &self,
+        request: &Q,
+        token: Option<&Token>,
+        call: impl Fn(JobServiceClient<Channel>, Request<Q>) -> F,
+    ) -> Result<Response<R>, Error>
+    where
+        Q: Clone,
+        F: Future<Output = Result<Response<R>, Status>>,
+    {
+        let answer = call(self.service.clone(), token::signed(request.clone(), token)).await;
+        answer.map_err(Error::from).map_err(|error| match (&error, self.objection.lasting()) {
+            (Error::Interrupted { .. }, Some((fault, source))) => {
+                Error::Tls { endpoint: self.endpoint.clone(), fault, source }
+            }
+            _ => error,
+        })
+    }
+
+    /// The token to use after `error`, if it says that `sent` was refused and there is another.
+    fn renewed_token(&self, error: &Error, sent: Option<&Token>) -> Option<Token> {
+        if error.is_unauthenticated() { self.tokens.renewed(sent) } else { None }
+    }
 }
 
-fn into_reply<R>(sent: Result<Response<R>, Status>) -> Result<R, Error> {
-    sent.map(Response::into_inner).map_err(Error::from)
-}
+#[cfg(test)]
+mod tests;

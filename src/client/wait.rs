@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::api::{WaitRequest, WaitResponse, WaitUntil};
+use crate::api::{WaitRequest, WaitResponse, WaitUntil, job_service_client::JobServiceClient};
 
 use super::{Client, Error};
 
@@ -48,7 +48,10 @@ impl Client {
                 until: until.into(),
             };
             let asked = Instant::now();
-            match super::into_reply(self.service.clone().wait(request).await) {
+            let call =
+                async |mut service: JobServiceClient<_>, request| service.wait(request).await;
+            let answer = self.send(&request, call).await;
+            match answer.map(|answer| answer.response.into_inner()) {
                 Ok(reply) if reply.ended || left.is_some_and(|left| left <= asked.elapsed()) => {
                     return Ok(reply);
                 }

@@ -2,25 +2,30 @@
 
 use tonic::Streaming;
 
-use crate::api::{WatchEventsRequest, WatchEventsResponse, watch_events_response::Kind};
+use crate::api::{
+    WatchEventsRequest, WatchEventsResponse, job_service_client::JobServiceClient,
+    watch_events_response::Kind,
+};
 
-use super::{Backoff, Client, Error, wait::AWAY_MAX};
+use super::{Backoff, Client, Error, Token, wait::AWAY_MAX};
 
 /// Watches jobs: each event comes once, in order.
 ///
 /// After a lost connection it goes on after the last message, for as long as the service is not
-/// away for more than a minute.
+/// away for more than a minute; and so it does with a new token when the old one is revoked.
 #[derive(Debug)]
 pub struct Watch {
     client: Client,
     request: WatchEventsRequest,
     stream: Option<Streaming<WatchEventsResponse>>,
+    /// The one that the stream was opened with.
+    token: Option<Token>,
     backoff: Backoff,
 }
 
 impl Watch {
     pub(super) fn new(client: Client, request: WatchEventsRequest) -> Watch {
-        Watch { client, request, stream: None, backoff: Backoff::new(AWAY_MAX) }
+        Watch { client, request, stream: None, token: None, backoff: Backoff::new(AWAY_MAX) }
     }
 
     /// The next event, bookmark or reset. Heartbeats are not told.
@@ -39,7 +44,7 @@ impl Watch {
                         return Ok(message);
                     }
                 }
-                Err(error) if error.is_passing() => {
+                Err(error) if error.is_passing() || self.is_renewed_after(&error) => {
                     self.stream = None;
                     self.backoff.pause(error).await?;
                 }
@@ -53,12 +58,21 @@ impl Watch {
         &self.request.resume_token
     }
 
+    /// Whether an open stream was ended for its token, and there is a new one.
+    fn is_renewed_after(&self, error: &Error) -> bool {
+        self.stream.is_some() && self.client.renewed_token(error, self.token.as_ref()).is_some()
+    }
+
     async fn receive(&mut self) -> Result<WatchEventsResponse, Error> {
         let stream = match &mut self.stream {
             Some(stream) => stream,
             closed => {
-                let request = self.request.clone();
-                let opened = self.client.service.clone().watch_events(request).await?;
+                let call = async |mut service: JobServiceClient<_>, request| {
+                    service.watch_events(request).await
+                };
+                let answer = self.client.send(&self.request, call).await?;
+                self.token = answer.token;
+                let opened = answer.response;
                 // Where it begins, for the case that it is cut off before it brings anything.
                 let begin = opened.metadata().get("jobwarden-resume-token");
                 if let Some(Ok(token)) = begin.map(|token| token.to_str()) {

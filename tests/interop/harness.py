@@ -81,8 +81,9 @@ def refused(code, reason=None):
 class Service:
     """The program, serving one root on a Unix socket and on loopback TCP."""
 
-    def __init__(self, binary, root, *extra):
+    def __init__(self, binary, root, *extra, needs_token=False):
         self.binary = str(binary)
+        self.needs_token = needs_token
         self.root = pathlib.Path(root)
         self.socket = self.root / "interop.sock"
         self.log = self.root.parent / f"{self.root.name}.log"
@@ -101,7 +102,7 @@ class Service:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--root", str(self.root)]
                 + ["--listen", f"unix:{self.socket}", "--listen", "127.0.0.1:0"]
-                + ["--insecure-loopback-without-token"]
+                + ([] if self.needs_token else ["--insecure-loopback-without-token"])
                 + self.extra,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

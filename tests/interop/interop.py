@@ -60,11 +60,11 @@ def run_all(checks, target, name):
     return len(checks)
 
 
-def fail(passed, service):
+def fail(passed, service, name="interop"):
     """Shows the end of the service's log and gives the exit code."""
     print("--- the last lines of the service:")
     print("\n".join(service.text().splitlines()[-30:]))
-    print(f"interop: {passed} passed, 1 failed", flush=True)
+    print(f"{name}: {passed} passed, 1 failed", flush=True)
     return 1
 
 

@@ -28,10 +28,26 @@ pub(crate) struct ClientEnd {
 impl Daemon {
     /// Starts `jobwarden WORDS…` as a client of this service and of those that follow it.
     pub(crate) fn client(&self, words: &[&str]) -> ClientProcess {
+        self.client_with(&[], words)
+    }
+
+    /// The same, with these variables.
+    pub(crate) fn client_with(&self, env: &[(&str, &str)], words: &[&str]) -> ClientProcess {
+        self.client_at(&format!("unix:{}", self.socket().display()), env, words)
+    }
+
+    /// The same, of whoever answers at `endpoint`.
+    pub(crate) fn client_at(
+        &self,
+        endpoint: &str,
+        env: &[(&str, &str)],
+        words: &[&str],
+    ) -> ClientProcess {
         let mut command = Command::new(BINARY);
         // The flag, not the root: a client must not start a service in place of a killed one.
-        command.arg("--endpoint").arg(format!("unix:{}", self.socket().display())).args(words);
+        command.arg("--endpoint").arg(endpoint).args(words);
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+        command.envs(env.iter().copied());
         // What it runs, it runs where it is: in the folder of the test.
         command.env("HOME", self.beside()).current_dir(self.beside());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -13,6 +13,7 @@ mod watching;
 use std::time::Duration;
 
 pub(crate) use calls::JobFacts;
+pub(crate) use client::ClientEnd;
 pub(crate) use daemon::{Daemon, Setup, serve_to_end};
 pub(crate) use output::{Output, StreamsOf, collect};
 pub(crate) use process::{
