@@ -36,6 +36,7 @@ impl Effective {
             cgroup,
             log_filter,
             log_format,
+            network,
         } = &self.config;
         let listen = listen.iter().map(|address| Value::String(address.to_string())).collect();
         let lines: [(&'static str, Value); 22] = [
@@ -63,7 +64,7 @@ impl Effective {
             ("log_format", text(log_format_name(*log_format))),
         ];
         let mut toml = String::new();
-        for (key, value) in lines {
+        for (key, value) in lines.into_iter().chain(network.lines()) {
             let source = self.sources.get(key).unwrap_or(&Source::Default);
             // A path with a line break must not become a line of the file.
             let source = source.to_string().escape_debug().to_string();

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     CgroupUse, Config, ConfigErrors, Durability, FileNotices, ListenAddress, LogFormat,
-    MachineFacts, Mistake, ServeFlags, Source, reader::Reader, values,
+    MachineFacts, Mistake, Network, ServeFlags, Source, reader::Reader, values,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -95,6 +95,7 @@ impl Effective {
         }
         let root = root.unwrap_or_default();
         let listen = listen(&mut reader, &root);
+        let network = Network::read(&mut reader, &listen);
         let working_dir = inputs.machine.home.clone().unwrap_or_else(|| PathBuf::from("/"));
         let running = default_running_jobs(inputs.machine);
         let config = Config {
@@ -140,6 +141,7 @@ impl Effective {
             log_filter: reader
                 .one("log_filter", "info".to_owned(), |it| values::log_filter(it.text)),
             log_format: reader.one("log_format", LogFormat::Auto, |it| values::log_format(it.text)),
+            network,
         };
         let (sources, mistakes) = reader.finish();
         if mistakes.is_empty() {

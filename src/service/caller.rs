@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use tonic::{
-    Request,
-    transport::server::{TcpConnectInfo, UdsConnectInfo},
+use tonic::Request;
+
+use crate::{
+    access::{Peer, Place},
+    job::Actor,
+    operations::Asked,
 };
 
-use crate::{job::Actor, operations::Asked};
-
-/// The principal of a caller that did not say who it is: one on loopback TCP.
+/// The principal of a caller that did not say who it is: one on TCP.
 const ANONYMOUS: &str = "anonymous";
 
 /// The caller of one RPC.
@@ -22,17 +23,15 @@ pub(super) struct Caller {
 impl Caller {
     /// The caller of a request, by the connection it came on.
     pub(super) fn of<T>(request: &Request<T>) -> Self {
-        let extensions = request.extensions();
-        if let Some(credentials) =
-            extensions.get::<UdsConnectInfo>().and_then(|info| info.peer_cred)
-        {
-            let pid = credentials.pid().map_or_else(String::new, |pid| format!("pid={pid}"));
-            let principal = format!("uid:{}", credentials.uid());
-            return Self { principal, peer: format!("unix:{pid}") };
-        }
-        let address = extensions.get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        let peer = address.map_or_else(String::new, |address| address.to_string());
-        Self { principal: ANONYMOUS.to_owned(), peer }
+        let Some(Peer { place, admission }) = request.extensions().get::<Peer>() else {
+            return Self { principal: ANONYMOUS.to_owned(), peer: String::new() };
+        };
+        admission.admit();
+        let principal = match place {
+            Place::Unix { uid, .. } => format!("uid:{uid}"),
+            Place::Tcp { .. } => ANONYMOUS.to_owned(),
+        };
+        Self { principal, peer: place.to_string() }
     }
 
     /// Who calls.
