@@ -78,7 +78,7 @@ const LAYERS: &[Layer] = &[
             "sys",
         ],
     ),
-    ("cli", &["server", "config", "client", "access", "api"]),
+    ("cli", &["server", "config", "client", "access", "job", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
     ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.

@@ -44,7 +44,8 @@ impl Service {
     async fn start_in(folder: TempDir, listen: &str, flags: &[&str]) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_jobwarden"));
         command.args(["serve", "--listen", listen, "--log-filter", "error", "--root"]);
-        command.arg(folder.path().join("root")).args(flags);
+        command.arg(folder.path().join("root")).arg("--insecure-loopback-without-token");
+        command.args(flags);
         let (process, address) = listening(&mut command);
         let channel = connect(&address).await;
         Self { process, address, channel, folder }

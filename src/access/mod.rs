@@ -3,6 +3,16 @@
 //! Nothing here knows the wire or a job's folder: a call is a name, a caller is what its connection
 //! and its token say, and the answer is how far it may reach.
 
+mod gate;
 mod peer;
+mod role;
+#[cfg(test)]
+mod tests;
+mod token;
+mod token_file;
 
+pub use gate::{CertificateRule, Denied, Gate, Identity, NameKind, Rules, UnixUser};
 pub use peer::{Admission, Certificate, Peer, Place};
+pub use role::{Call, NoRole, Reach, Role};
+pub use token::{NAME_BYTES_MAX, Secret, TokenRecord, is_token_name};
+pub use token_file::{FOLDER, TOKENS_MAX, TokenError, TokenFile, TokenTable, Version};

@@ -60,6 +60,15 @@ pub struct Certificate {
     pub not_after: Option<Time>,
 }
 
+impl Certificate {
+    /// The name that people know it by: the common name, or the first alternative one.
+    pub fn name(&self) -> &str {
+        let names = [&self.dns_names, &self.uris, &self.emails];
+        let other = names.into_iter().flatten().next();
+        self.common_name.as_ref().or(other).map_or("", String::as_str)
+    }
+}
+
 /// Whether anybody has been let in on a connection. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Admission(Arc<AtomicBool>);

@@ -179,10 +179,12 @@ impl Catalog {
         Candidates { ids, has_more }
     }
 
-    /// Up to `count` ids that begin so, oldest first. Reads the days that the prefix may be of.
+    /// Up to `count` ids that begin so, oldest first, of all jobs or of one owner's. Reads the days
+    /// that the prefix may be of.
     pub fn ids_with_prefix(
         &self,
         prefix: JobIdPrefix,
+        owner: Option<&str>,
         count: usize,
     ) -> Result<Vec<JobId>, StoreError> {
         if let Some(id) = prefix.exact() {
@@ -192,9 +194,9 @@ impl Catalog {
         for day in self.store.days()? {
             if prefix.first.day() <= day && day <= prefix.last.day() {
                 let of_day = self.store.ids_of_day(&day)?;
-                ids.extend(
-                    of_day.into_iter().filter(|id| prefix.first <= *id && *id <= prefix.last),
-                );
+                let fitting =
+                    of_day.into_iter().filter(|id| prefix.first <= *id && *id <= prefix.last);
+                ids.extend(fitting.filter(|id| self.is_of(*id, owner)).take(count));
             }
             if ids.len() >= count {
                 break;
@@ -204,12 +206,23 @@ impl Catalog {
         Ok(ids)
     }
 
-    /// How many jobs are in each state.
-    pub fn counts(&self) -> Counts {
+    /// Whether a job is the owner's; every job is nobody's in particular.
+    fn is_of(&self, id: JobId, owner: Option<&str>) -> bool {
+        let Some(owner) = owner else { return true };
+        let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+        let known = entries.get(&id).map(|entry| *entry.owner == *owner);
+        drop(entries);
+        // Its day has not been loaded yet.
+        known.unwrap_or_else(|| self.get(id).is_ok_and(|job| job.accepted.owner == owner))
+    }
+
+    /// How many jobs are in each state, of all jobs or of one owner's.
+    pub fn counts(&self, owner: Option<&str>) -> Counts {
         let is_complete = self.is_loaded();
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut by_state = BTreeMap::new();
-        for entry in entries.values() {
+        let is_counted = |entry: &&super::Entry| owner.is_none_or(|owner| *entry.owner == *owner);
+        for entry in entries.values().filter(is_counted) {
             *by_state.entry(entry.kind).or_insert(0) += 1;
         }
         Counts { by_state, is_complete }

@@ -23,6 +23,7 @@ mod signals;
 mod spec;
 mod start;
 mod stop;
+mod token;
 mod wait;
 mod watch;
 mod writer;
@@ -115,6 +116,8 @@ enum Command {
     Timeout(manage::TimeoutCommand),
     /// Show what the service is, its limits and how many jobs it has
     Info(info::InfoCommand),
+    /// Make, list and revoke the tokens by which callers are let in
+    Token(token::TokenCommand),
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  jobwarden completions bash > ~/.bash_completion")]
     Completions {
@@ -146,6 +149,7 @@ fn dispatch(cli: Cli) -> Outcome {
     let Cli { global, command } = cli;
     match command {
         Command::Serve(command) => serve::run(&global, *command),
+        Command::Token(command) => token::run(&global, command),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "jobwarden", &mut script);
@@ -178,7 +182,9 @@ fn client_command(global: &Global, command: Command) -> Outcome {
             Command::Labels(command) => manage::labels(context, command).await,
             Command::Timeout(command) => manage::timeout(context, command).await,
             Command::Info(command) => info::run(context, command).await,
-            Command::Serve(_) | Command::Completions { .. } => Ok(failure::DONE),
+            Command::Serve(_) | Command::Token(_) | Command::Completions { .. } => {
+                Ok(failure::DONE)
+            }
         }
     });
     // A writer that is stuck on a full pipe must not keep the process.

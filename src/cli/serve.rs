@@ -66,7 +66,8 @@ fn run_server(config: &Config, is_detached: bool) -> Outcome {
     })
 }
 
-fn from_mistakes(errors: &ConfigErrors) -> Failure {
+/// All that is wrong with the settings.
+pub(super) fn from_mistakes(errors: &ConfigErrors) -> Failure {
     let text = match errors.mistakes.len() {
         1 => "a setting is wrong".to_owned(),
         count => format!("{count} settings are wrong"),

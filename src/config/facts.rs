@@ -3,7 +3,7 @@
 //! Everything is read from files that the kernel or the account database offers, so no system
 //! call of our own is needed and tests can make up a machine.
 
-use std::{env, fs, path::PathBuf};
+use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
 /// What the defaults depend on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub struct MachineFacts {
     pub open_files_max: Option<u64>,
     /// The home directory of the account, if it has one.
     pub home: Option<PathBuf>,
+    /// The users that the account database of this machine names.
+    pub accounts: BTreeMap<String, u32>,
     /// What relative paths given on the command line start from.
     pub current_dir: PathBuf,
 }
@@ -27,9 +29,22 @@ impl MachineFacts {
             memory_bytes: memory_bytes(&text("/proc/meminfo")),
             open_files_max: open_files_max(&text("/proc/self/limits")),
             home: home.or_else(|| account_home(&text("/proc/self/status"), &text("/etc/passwd"))),
+            accounts: accounts(&text("/etc/passwd")),
             current_dir: env::current_dir().unwrap_or_else(|_| PathBuf::from("/")),
         }
     }
+}
+
+/// The names and numbers of users in the text of `passwd`; the first of a name counts.
+pub(super) fn accounts(passwd: &str) -> BTreeMap<String, u32> {
+    let mut accounts = BTreeMap::new();
+    for line in passwd.lines() {
+        let mut fields = line.split(':');
+        if let (Some(name), Some(Ok(uid))) = (fields.next(), fields.nth(1).map(str::parse)) {
+            accounts.entry(name.to_owned()).or_insert(uid);
+        }
+    }
+    accounts
 }
 
 /// The total memory in the text of `/proc/meminfo`.
@@ -74,6 +89,7 @@ mod tests {
         let passwd = "root:x:0:0:root:/root:/bin/sh\nada:x:1000:1000::/home/ada:/bin/sh\n";
         let status = "Name:\tx\nUid:\t0\t1000\t0\t0\n";
         assert_eq!(account_home(status, passwd), Some(PathBuf::from("/home/ada")));
+        assert_eq!(accounts(passwd)["ada"], 1000);
         assert_eq!(account_home("Uid:\t7\t7\t7\t7\n", passwd), None);
     }
 }

@@ -24,6 +24,14 @@ pub struct ServeFlags {
     /// Let every user of this machine do everything through loopback TCP, without a token
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub insecure_loopback_without_token: Option<String>,
+    /// Let a user of this machine in by the socket, as USER=ROLE; may be repeated [default: only
+    /// the account of the service and root]
+    #[arg(long = "unix-users", alias = "unix-user", value_name = "USER=ROLE")]
+    pub unix_users: Vec<String>,
+    /// Let a client certificate in, as CN:NAME=ROLE[:PRINCIPAL] (or DNS:, URI:, EMAIL:); may be
+    /// repeated
+    #[arg(long = "certificates", alias = "certificate", value_name = "NAME=ROLE")]
+    pub certificates: Vec<String>,
     /// What an acknowledged job survives: `power` (power loss) or `process` (only the death of
     /// processes) [default: power]
     #[arg(long, value_name = "WHAT")]
@@ -93,6 +101,8 @@ impl ServeFlags {
     pub(super) fn values(&self, key: &str) -> &[String] {
         let value = match key {
             "listen" => return &self.listen,
+            "unix_users" => return &self.unix_users,
+            "certificates" => return &self.certificates,
             "root" => &self.root,
             "insecure_loopback_without_token" => &self.insecure_loopback_without_token,
             "durability" => &self.durability,

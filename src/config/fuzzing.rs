@@ -9,6 +9,7 @@ fn resolve(text: String) -> Result<Effective, super::ConfigErrors> {
         memory_bytes: Some(1 << 30),
         open_files_max: Some(1024),
         home: Some(PathBuf::from("/home/ada")),
+        accounts: BTreeMap::new(),
         current_dir: PathBuf::from("/"),
     };
     let file = Some(ConfigFile { path: PathBuf::from("/etc/jobwarden.toml"), text });

@@ -20,7 +20,10 @@ mod values;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use crate::job::Durability;
+pub use crate::{
+    access::{CertificateRule, UnixUser},
+    job::Durability,
+};
 pub use facts::MachineFacts;
 pub use flags::ServeFlags;
 pub use mistake::{ConfigErrors, Mistake, Source};
@@ -40,6 +43,12 @@ pub struct Config {
     pub listen: Vec<ListenAddress>,
     /// Whether whoever reaches a loopback TCP port may do everything without a token. Default: no.
     pub insecure_loopback_without_token: bool,
+    /// Users of this machine that are let in by a unix socket, besides the account of the service
+    /// and root, as `USER=ROLE`. Default: none.
+    pub unix_users: Vec<UnixUser>,
+    /// Client certificates that are let in, as `KIND:NAME=ROLE` or `KIND:NAME=ROLE:PRINCIPAL` with
+    /// the kinds `CN`, `DNS`, `URI` and `EMAIL`; the first that fits decides. Default: none.
+    pub certificates: Vec<CertificateRule>,
     /// What an acknowledgement survives. Default: [`Durability::Power`].
     pub durability: Durability,
     /// The most jobs that run at once, 1 to 100,000. Default: one for each 16 MiB of memory, 16

@@ -17,6 +17,8 @@ impl Effective {
             root,
             listen,
             insecure_loopback_without_token,
+            unix_users,
+            certificates,
             durability,
             max_running_jobs,
             max_queued_jobs,
@@ -38,11 +40,12 @@ impl Effective {
             log_format,
             network,
         } = &self.config;
-        let listen = listen.iter().map(|address| Value::String(address.to_string())).collect();
-        let lines: [(&'static str, Value); 22] = [
+        let lines: [(&'static str, Value); 24] = [
             ("root", text(root.display())),
-            ("listen", Value::Array(listen)),
+            ("listen", list(listen)),
             ("insecure_loopback_without_token", Value::Boolean(*insecure_loopback_without_token)),
+            ("unix_users", list(unix_users)),
+            ("certificates", list(certificates)),
             ("durability", text(durability_name(*durability))),
             ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
             ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
@@ -77,6 +80,10 @@ impl Effective {
 
 fn text(value: impl Display) -> Value {
     Value::String(value.to_string())
+}
+
+fn list(values: &[impl Display]) -> Value {
+    Value::Array(values.iter().map(text).collect())
 }
 
 fn optional_duration(duration: Option<Duration>) -> Value {

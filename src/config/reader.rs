@@ -168,7 +168,7 @@ fn texts_of_value(key: &str, value: &Value) -> Option<Vec<String>> {
             .iter()
             .map(|value| value.as_str().map(str::to_owned))
             .collect::<Option<Vec<_>>>()
-            .filter(|texts| !texts.is_empty()),
+            .filter(|texts| key != "listen" || !texts.is_empty()),
         Value::Boolean(flag) => Some(vec![flag.to_string()]),
         Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
     }
@@ -179,7 +179,7 @@ fn expected_form(key: &str) -> &'static str {
         "listen" => {
             "must be an address or a list of at least one, for example [\"127.0.0.1:7420\"]"
         }
-        key if LISTS.contains(&key) => "must be a string or a list of at least one",
+        key if LISTS.contains(&key) => "must be a string or a list of strings",
         _ => "must be a string, a whole number, true or false",
     }
 }

@@ -102,6 +102,9 @@ impl Effective {
             root,
             listen,
             insecure_loopback_without_token: flag(&mut reader, "insecure_loopback_without_token"),
+            unix_users: reader
+                .many("unix_users", |it| values::unix_user(it.text, &inputs.machine.accounts)),
+            certificates: reader.many("certificates", |it| values::certificate(it.text)),
             durability: reader
                 .one("durability", Durability::Power, |it| values::durability(it.text)),
             max_running_jobs: number(&mut reader, "max_running_jobs", running, 100_000),

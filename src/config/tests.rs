@@ -12,6 +12,7 @@ fn machine() -> MachineFacts {
         memory_bytes: Some(8 << 30),
         open_files_max: Some(524_288),
         home: Some(PathBuf::from("/home/ada")),
+        accounts: BTreeMap::from([("ada".to_owned(), 1000)]),
         current_dir: PathBuf::from("/work"),
     }
 }
@@ -114,6 +115,8 @@ fn the_printed_settings_give_the_same_settings_again() {
     let flags = ServeFlags {
         listen: vec!["unix:/tmp/a \"b\".sock".to_owned(), "[::1]:7420".to_owned()],
         retention: Some("30days".to_owned()),
+        unix_users: vec!["ada=operator".to_owned(), "7=reader".to_owned()],
+        certificates: vec!["CN:ci=submitter".to_owned()],
         ..ServeFlags::default()
     };
     let effective = resolve(&flags, &[("JOBWARDEN_MAX_WAIT", "90s")], None).unwrap();

@@ -4,16 +4,22 @@
 //! `must`, or a sentence of its own.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use crate::access::{CertificateRule, NameKind, Role, UnixUser};
+
 use super::{CgroupUse, Durability, FileNotices, ListenAddress, LogFormat};
 
 /// The longest path that a unix socket can have: `sun_path` less its NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
+
+/// The longest name of a certificate or of a principal.
+const PRINCIPAL_BYTES_MAX: usize = 256;
 
 /// The longest text of a log filter.
 const LOG_FILTER_BYTES_MAX: usize = 4096;
@@ -110,6 +116,41 @@ pub(super) fn socket_path(path: PathBuf) -> Result<PathBuf, String> {
     Ok(path)
 }
 
+/// A user of this machine and its role: `USER=ROLE`, the user by number or by name.
+pub(super) fn unix_user(text: &str, accounts: &BTreeMap<String, u32>) -> Result<UnixUser, String> {
+    let (user, role) = text
+        .rsplit_once('=')
+        .ok_or("must be USER=ROLE, for example \"1000=submitter\" or \"deploy=operator\"")?;
+    let role = role.parse::<Role>().map_err(|error| format!("the role {error}"))?;
+    let uid = user.parse().ok().or_else(|| accounts.get(user).copied());
+    let uid = uid.ok_or("the user must be a number or a name in /etc/passwd")?;
+    Ok(UnixUser { uid, role })
+}
+
+/// A name of a client certificate, its role and its principal: `KIND:NAME=ROLE[:PRINCIPAL]`.
+pub(super) fn certificate(text: &str) -> Result<CertificateRule, String> {
+    let wrong = || {
+        "must be KIND:NAME=ROLE or KIND:NAME=ROLE:PRINCIPAL with the kind CN, DNS, URI or EMAIL, \
+         for example \"CN:ci-runner=submitter\""
+            .to_owned()
+    };
+    let (subject, grant) = text.rsplit_once('=').ok_or_else(wrong)?;
+    let (kind, name) = subject.split_once(':').ok_or_else(wrong)?;
+    let kind = NameKind::named(kind).ok_or_else(wrong)?;
+    let (role, principal) = match grant.split_once(':') {
+        Some((role, principal)) => (role, principal.to_owned()),
+        None => (grant, format!("cert:{name}")),
+    };
+    let role = role.parse::<Role>().map_err(|error| format!("the role {error}"))?;
+    let is_plain = |text: &str| {
+        (1..=PRINCIPAL_BYTES_MAX).contains(&text.len()) && !text.chars().any(char::is_control)
+    };
+    if !is_plain(name) || !is_plain(&principal) {
+        return Err("must have 1 to 256 characters in the name and in the principal".to_owned());
+    }
+    Ok(CertificateRule { kind, name: name.to_owned(), role, principal })
+}
+
 /// `true` or `false`.
 pub(super) fn flag(text: &str) -> Result<bool, String> {
     match text {
@@ -176,6 +217,26 @@ mod tests {
         assert_eq!(bytes("1_000", 1 << 20), Ok(1000));
         for wrong in ["", "MiB", "-1", "1MB", "2MiB", "99999999999GiB", "1.5KiB"] {
             assert!(bytes(wrong, 1 << 20).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn users_and_certificates_get_a_role() {
+        let accounts = BTreeMap::from([("deploy".to_owned(), 7)]);
+        let user = |text: &str| unix_user(text, &accounts).map(|user| user.to_string());
+        assert_eq!(user("deploy=operator"), Ok("7=operator".to_owned()));
+        assert_eq!(user("1000=reader"), Ok("1000=reader".to_owned()));
+        for wrong in ["", "deploy", "nobody=reader", "1000=root", "-1=reader", "=reader"] {
+            assert!(user(wrong).is_err(), "{wrong}");
+        }
+        let certificate = |text: &str| certificate(text).map(|rule| rule.to_string());
+        assert_eq!(certificate("CN:a=b=reader"), Ok("CN:a=b=reader:cert:a=b".to_owned()));
+        let named = "URI:spiffe://x/y=submitter:ci";
+        assert_eq!(certificate(named), Ok(named.to_owned()));
+        for wrong in
+            ["", "CN:a", "XX:a=reader", "CN:=reader", "CN:a=reader:", "CN:a=boss", "a=reader"]
+        {
+            assert!(certificate(wrong).is_err(), "{wrong}");
         }
     }
 

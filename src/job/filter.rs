@@ -24,6 +24,13 @@ pub struct JobFilter {
 }
 
 impl JobFilter {
+    /// Selects no job at all.
+    pub fn none() -> Self {
+        // No id is that large, and no job was accepted before time began.
+        let job_ids = BTreeSet::from([JobId::MAX]);
+        Self { job_ids, created_before: Some(Time::from_nanos(0)), ..Self::default() }
+    }
+
     /// Whether the filter selects `job` as it is now.
     pub fn matches(&self, job: &Job) -> bool {
         self.matches_as(job, job.state.kind())

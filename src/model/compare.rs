@@ -201,7 +201,7 @@ fn compare_lists(world: &World, model: &Model) -> Result<(), String> {
     for seen in present().filter_map(|number| model.jobs[number].seen) {
         *counts.entry(seen.kind()).or_insert(0) += 1;
     }
-    same("the counts", &catalog.counts().by_state, &counts)?;
+    same("the counts", &catalog.counts(None).by_state, &counts)?;
 
     let is_marked = |number: &Number| {
         let job = &model.jobs[*number];

@@ -20,12 +20,15 @@ use super::{
     tls::Tls,
 };
 use crate::{
-    config::{ListenAddress, Network},
+    config::{Config, ListenAddress, Network},
     sys::{process, socket},
 };
 
-/// Only the account itself may connect.
-pub(super) const SOCKET_MODE: u32 = 0o600;
+/// Only the account itself may connect, and root.
+const SOCKET_MODE: u32 = 0o600;
+
+/// Everybody may connect: the gate tells apart who is let in.
+const SHARED_SOCKET_MODE: u32 = 0o666;
 
 /// Connections that the kernel holds until they are accepted: beyond it a newcomer tries again after
 /// a second. The usual 128 are used up by one burst.
@@ -75,15 +78,16 @@ pub(super) enum Listener {
     Tcp(SocketAddr, TcpListener, Option<Arc<Tls>>),
 }
 
-/// Binds every address, or none. With `tls` every TCP address speaks it; a unix socket gets
-/// `socket_mode`.
+/// Binds every address of the settings, or none. With `tls` every TCP address speaks it; a unix
+/// socket is for the account alone unless the settings let other users in.
 pub(super) async fn bind_all(
-    addresses: &[ListenAddress],
+    config: &Config,
     tls: Option<&Arc<Tls>>,
-    socket_mode: u32,
 ) -> Result<Vec<Listener>, ListenError> {
+    let is_shared = !config.unix_users.is_empty();
+    let socket_mode = if is_shared { SHARED_SOCKET_MODE } else { SOCKET_MODE };
     let mut listeners = Vec::new();
-    for address in addresses {
+    for address in &config.listen {
         listeners.push(bind(address, tls, socket_mode).await?);
     }
     Ok(listeners)
@@ -109,7 +113,7 @@ async fn bind(
         ListenAddress::Tcp(wanted) => {
             let listener = bind_tcp(*wanted).map_err(failed)?;
             let bound = listener.local_addr().map_err(failed)?;
-            if tls.is_none() {
+            if tls.is_none() && !bound.ip().is_loopback() {
                 warn_of_plaintext(bound);
             }
             Ok(Listener::Tcp(bound, listener, tls.cloned()))
@@ -126,19 +130,11 @@ fn bind_tcp(address: SocketAddr) -> io::Result<TcpListener> {
 }
 
 fn warn_of_plaintext(address: SocketAddr) {
-    if address.ip().is_loopback() {
-        tracing::warn!(
-            %address,
-            "every user of this machine can run commands through this address: \
-             loopback TCP has no authentication yet"
-        );
-    } else {
-        tracing::warn!(
-            %address,
-            "--insecure-plaintext-network: whoever is on the way to this address can read and \
-             change everything, tokens included; use --tls-cert and --tls-key"
-        );
-    }
+    tracing::warn!(
+        %address,
+        "--insecure-plaintext-network: whoever is on the way to this address can read and \
+         change everything, tokens included; use --tls-cert and --tls-key"
+    );
 }
 
 /// Removes a socket that nobody answers: what a service that was killed leaves behind.

@@ -4,6 +4,7 @@
 //! runs on tokio. Nothing here forks, and nothing that runs depends on this process living on.
 
 mod accept;
+mod admission;
 mod connection;
 mod health;
 mod layers;
@@ -34,14 +35,16 @@ pub(crate) use parts::take_notice;
 pub use tls::{TlsError, TlsErrors};
 
 use self::{
+    admission::AdmissionLayer,
     layers::{Activity, ActivityLayer, DetailsLayer},
     listen::{ConnectionLimits, Listener},
     parts::{Parts, assemble, start_threads, stop_threads},
     tls::{Tls, TlsFiles},
 };
 use crate::{
+    access::{Gate, Rules, TokenFile},
     api::{self, job_service_server::JobServiceServer},
-    config::Config,
+    config::{Config, ListenAddress},
     job::Time,
     recover,
     service::{JobApi, Limits},
@@ -125,7 +128,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         let hangups = signal(SignalKind::hangup()).map_err(system("wait for signals"))?;
         let files = TlsFiles::of(&config.network);
         let tls = files.map(Tls::load).transpose().map_err(ServeError::Tls)?;
-        let listeners = listen::bind_all(&config.listen, tls.as_ref(), listen::SOCKET_MODE).await?;
+        let listeners = listen::bind_all(config, tls.as_ref()).await?;
         tokio::spawn(tls::watch(tls, hangups));
         let parts = assemble(config, &store, open_files)?;
         let found = recover::recover(&parts.catalog, &parts.watcher)?;
@@ -149,6 +152,9 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
 async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Result<(), ServeError> {
     let (draining, drain) = watch::channel(false);
     let activity = Activity::default();
+    let gate = Arc::new(Gate::new(rules(config), TokenFile::of(&config.root)));
+    let (token_changes, changes) = watch::channel(());
+    let admission = AdmissionLayer::new(Arc::clone(&gate), changes);
     let limits = limits(config);
     let request_bytes_max = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
     let api = JobApi::new(
@@ -160,7 +166,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     );
     let service = JobServiceServer::new(api.clone()).max_decoding_message_size(request_bytes_max);
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    let router = routes(&activity, service, health)?;
+    let router = routes(&activity, admission, service, health)?;
     // Before anybody is told to call: the first to ask must get an answer.
     health::look(&health_reporter, parts.catalog.store(), &parts.launch).await;
 
@@ -168,6 +174,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     let mut servers = JoinSet::new();
     let mut paths = Vec::new();
     for listener in listeners {
+        warn_about(config, &gate, &listener.address());
         // For scripts and people alike: one line for each address, once it can be called.
         eprintln!("listening on {}", listener.address());
         paths.extend(listener.socket_path());
@@ -181,6 +188,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
             Arc::clone(&parts.launch),
             drain.clone(),
         ));
+        background.spawn(admission::watch_tokens(gate, token_changes));
         background.spawn(retention::run(Arc::clone(&parts.operations), drain.clone()));
         background
     };
@@ -207,6 +215,32 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     }
 }
 
+/// Says at each start what is dangerous about an address, or keeps everybody out.
+fn warn_about(config: &Config, gate: &Gate, address: &ListenAddress) {
+    let ListenAddress::Tcp(socket) = address else { return };
+    if config.insecure_loopback_without_token && socket.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "insecure_loopback_without_token: every user and program of this machine can run \
+             commands as this account through this address"
+        );
+    } else if !gate.has_tokens() && config.certificates.is_empty() {
+        tracing::warn!(
+            %address,
+            "nobody can call this address yet; make a token with `jobwarden token create`"
+        );
+    }
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        owner: process::own_uid(),
+        unix_users: config.unix_users.clone(),
+        certificates: config.certificates.clone(),
+        loopback_without_token: config.insecure_loopback_without_token,
+    }
+}
+
 fn limits(config: &Config) -> Limits {
     Limits {
         running_max: config.max_running_jobs.into(),
@@ -222,8 +256,11 @@ fn limits(config: &Config) -> Limits {
 type Layers = Stack<
     ServiceBuilder<
         Stack<
-            DetailsLayer,
-            Stack<ActivityLayer, Stack<CatchPanicLayer<layers::PanicAnswer>, Identity>>,
+            AdmissionLayer,
+            Stack<
+                DetailsLayer,
+                Stack<ActivityLayer, Stack<CatchPanicLayer<layers::PanicAnswer>, Identity>>,
+            >,
         >,
     >,
     Identity,
@@ -231,6 +268,7 @@ type Layers = Stack<
 
 fn routes(
     activity: &Activity,
+    admission: AdmissionLayer,
     service: JobServiceServer<JobApi>,
     health: impl tonic::server::NamedService
     + Clone
@@ -256,7 +294,8 @@ fn routes(
     let layers = ServiceBuilder::new()
         .layer(CatchPanicLayer::custom(layers::PanicAnswer))
         .layer(ActivityLayer::new(activity.clone()))
-        .layer(DetailsLayer);
+        .layer(DetailsLayer)
+        .layer(admission);
     Ok(tonic::transport::Server::builder()
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))

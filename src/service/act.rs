@@ -18,11 +18,13 @@ const SIGNAL_DEFAULT: i32 = 15;
 impl JobApi {
     pub(super) async fn kill(
         &self,
+        caller: Caller,
         request: Request<api::KillRequest>,
     ) -> Result<api::KillResponse, Refusal> {
-        let actor = Caller::of(&request).actor("");
+        let actor = caller.actor("");
         let api::KillRequest { job_id, signal, scope } = request.into_inner();
         let id = named_job(&job_id)?;
+        self.may_touch(&caller, id)?;
         let signal = check_signal("signal", signal, SIGNAL_DEFAULT)?;
         let scope = match convert::choice("scope", scope)? {
             api::KillScope::Leader => KillScope::Leader,
@@ -39,11 +41,13 @@ impl JobApi {
 
     pub(super) async fn cancel(
         &self,
+        caller: Caller,
         request: Request<api::CancelRequest>,
     ) -> Result<api::CancelResponse, Refusal> {
-        let actor = Caller::of(&request).actor("");
+        let actor = caller.actor("");
         let api::CancelRequest { job_id, reason, grace_period } = request.into_inner();
         let id = named_job(&job_id)?;
+        self.may_touch(&caller, id)?;
         if let Some(violation) = check_stop_reason("reason", &reason) {
             return Err(violation.into());
         }
@@ -59,11 +63,16 @@ impl JobApi {
 
     pub(super) async fn delete(
         &self,
+        caller: Caller,
         request: Request<api::DeleteRequest>,
     ) -> Result<api::DeleteResponse, Refusal> {
-        let actor = Caller::of(&request).actor("");
+        let actor = caller.actor("");
         let api::DeleteRequest { job_id, force, allow_missing } = request.into_inner();
         let id = named_job(&job_id)?;
+        match self.may_touch(&caller, id) {
+            Err(Refusal::NotFound { .. }) if allow_missing => return Ok(api::DeleteResponse {}),
+            touched => touched?,
+        }
         self.blocking("deleting a job", move |operations| {
             match operations.delete(id, force, actor) {
                 Err(OperationError::Store(error)) if allow_missing && error.is_missing() => Ok(()),
@@ -77,10 +86,12 @@ impl JobApi {
 
     pub(super) async fn update_labels(
         &self,
+        caller: Caller,
         request: Request<api::UpdateLabelsRequest>,
     ) -> Result<api::UpdateLabelsResponse, Refusal> {
         let api::UpdateLabelsRequest { job_id, set, remove } = request.into_inner();
         let id = named_job(&job_id)?;
+        self.may_touch(&caller, id)?;
         let set = set.into_iter().collect();
         let job = self
             .blocking("changing labels", move |operations| {
@@ -92,10 +103,12 @@ impl JobApi {
 
     pub(super) async fn update_timeout(
         &self,
+        caller: Caller,
         request: Request<api::UpdateTimeoutRequest>,
     ) -> Result<api::UpdateTimeoutResponse, Refusal> {
         let api::UpdateTimeoutRequest { job_id, change } = request.into_inner();
         let id = named_job(&job_id)?;
+        self.may_touch(&caller, id)?;
         let wish = match change {
             Some(Change::Timeout(timeout)) => {
                 let span = convert::duration_in("timeout", timeout, &positive_span())?;

@@ -1,48 +1,79 @@
-//! Who calls, from where, and how long the caller waits.
+//! Who calls, how far it may reach, and how long it waits.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tonic::Request;
 
+use super::{JobApi, status::Refusal};
 use crate::{
-    access::{Peer, Place},
-    job::Actor,
+    access::{Call, Identity, Peer, Reach},
+    job::{Actor, Job, JobFilter, JobId},
     operations::Asked,
 };
 
-/// The principal of a caller that did not say who it is: one on TCP.
-const ANONYMOUS: &str = "anonymous";
-
-/// The caller of one RPC.
+/// The caller of one RPC, which may make it.
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
-    principal: String,
+    identity: Identity,
     peer: String,
+    call: Call,
 }
 
 impl Caller {
-    /// The caller of a request, by the connection it came on.
-    pub(super) fn of<T>(request: &Request<T>) -> Self {
-        let Some(Peer { place, admission }) = request.extensions().get::<Peer>() else {
-            return Self { principal: ANONYMOUS.to_owned(), peer: String::new() };
+    /// The caller of a request, as it was let in; refused if its role does not reach to the call.
+    pub(super) fn of<T>(request: &Request<T>, call: Call) -> Result<Self, Refusal> {
+        let extensions = request.extensions();
+        let (Some(identity), Some(peer)) = (extensions.get::<Identity>(), extensions.get::<Peer>())
+        else {
+            // No call comes here past the gate.
+            return Err(Refusal::Internal { doing: "looking who calls" });
         };
-        admission.admit();
-        let principal = match place {
-            Place::Unix { uid, .. } => format!("uid:{uid}"),
-            Place::Tcp { .. } => ANONYMOUS.to_owned(),
-        };
-        Self { principal, peer: place.to_string() }
+        let caller = Self { identity: identity.clone(), peer: peer.place.to_string(), call };
+        match identity.role.reach(call) {
+            Reach::Nothing => Err(Refusal::RoleRequired {
+                principal: identity.principal.clone(),
+                role: identity.role,
+                call,
+            }),
+            Reach::Own | Reach::All => Ok(caller),
+        }
     }
 
     /// Who calls.
     pub(super) fn principal(&self) -> &str {
-        &self.principal
+        &self.identity.principal
+    }
+
+    /// Whether jobs of others exist for the caller.
+    pub(super) fn sees_all(&self) -> bool {
+        self.identity.role.reach(Call::Status) == Reach::All
+    }
+
+    /// Whether a job exists for the caller.
+    pub(super) fn sees(&self, job: &Job) -> bool {
+        self.sees_all() || self.owns(job)
+    }
+
+    fn owns(&self, job: &Job) -> bool {
+        job.accepted.owner == self.identity.principal
+    }
+
+    /// A filter that selects nothing that does not exist for the caller.
+    pub(super) fn narrow(&self, filter: JobFilter) -> JobFilter {
+        if self.sees_all() {
+            return filter;
+        }
+        let principal = self.identity.principal.clone();
+        match &filter.owner {
+            Some(owner) if *owner != principal => JobFilter::none(),
+            Some(_) | None => JobFilter { owner: Some(principal), ..filter },
+        }
     }
 
     /// The caller as it is recorded with what it asks for.
     pub(super) fn actor(&self, request_id: &str) -> Actor {
         Actor {
-            principal: self.principal.clone(),
+            principal: self.identity.principal.clone(),
             peer: self.peer.clone(),
             request_id: request_id.to_owned(),
         }
@@ -51,7 +82,32 @@ impl Caller {
     /// The caller as the owner of what it submits.
     pub(super) fn asked(&self, request_id: String) -> Asked {
         let request_id = Some(request_id).filter(|id| !id.is_empty());
-        Asked { owner: self.principal.clone(), request_id }
+        Asked { owner: self.identity.principal.clone(), request_id }
+    }
+}
+
+impl JobApi {
+    /// A job that exists for the caller.
+    pub(super) fn seen_job(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>, Refusal> {
+        match self.catalog().get(id) {
+            Ok(job) if caller.sees(&job) => Ok(job),
+            // Whose a job is that cannot be read nobody knows: it exists for those who see all.
+            Err(error) if caller.sees_all() => Err(self.store_refusal("reading a job", error)),
+            Ok(_) | Err(_) => Err(Refusal::NotFound { id: id.to_string() }),
+        }
+    }
+
+    /// Whether the call of the caller may be about this job. A job that is not there is for the
+    /// call itself to find out.
+    pub(super) fn may_touch(&self, caller: &Caller, id: JobId) -> Result<(), Refusal> {
+        if caller.identity.role.reach(caller.call) == Reach::All {
+            return Ok(());
+        }
+        let job = self.seen_job(caller, id)?;
+        if caller.owns(&job) {
+            return Ok(());
+        }
+        Err(Refusal::NotOwner { id, call: caller.call })
     }
 }
 

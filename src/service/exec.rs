@@ -24,9 +24,9 @@ const TAIL_BYTES_MAX: u32 = 64 * 1024;
 impl JobApi {
     pub(super) async fn exec(
         &self,
+        caller: Caller,
         request: Request<api::ExecRequest>,
     ) -> Result<api::ExecResponse, Refusal> {
-        let caller = Caller::of(&request);
         let deadline = deadline(&request);
         let api::ExecRequest { spec, request_id, wait, output_tail_bytes } = request.into_inner();
         let wait = convert::wait_limit("wait", wait)?.unwrap_or(Duration::ZERO);
@@ -62,11 +62,12 @@ impl JobApi {
 
     pub(super) async fn rerun(
         &self,
+        caller: Caller,
         request: Request<api::RerunRequest>,
     ) -> Result<api::RerunResponse, Refusal> {
-        let caller = Caller::of(&request);
         let api::RerunRequest { job_id, request_id, secret_env } = request.into_inner();
         let id = named_job(&job_id)?;
+        self.may_touch(&caller, id)?;
         let asked = caller.asked(request_id.clone());
         let secrets = secret_env.into_iter().collect();
         let submitted = self

@@ -26,6 +26,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use crate::{
+    access::Call,
     api::{self, job_service_server::JobService},
     catalog::Catalog,
     job::{Job, JobId, JobIdPrefix, OutputLimitAction, OutputSize, Time},
@@ -36,6 +37,7 @@ use crate::{
 
 pub use self::follow::Follow;
 use self::{
+    caller::Caller,
     convert::{OutputFacts, StreamFacts},
     growth::OutputWatchers,
     status::{Refusal, ResumeAt},
@@ -243,20 +245,25 @@ impl JobApi {
         self.catalog().get(id).is_err_and(|error| error.is_missing())
     }
 
-    /// Answers one call in a span of its own.
-    async fn answer<T>(
+    /// Answers one call in a span of its own, if its caller may make it.
+    async fn answer<T, F: Future<Output = Result<T, Refusal>>>(
         &self,
-        rpc: &'static str,
+        caller: Result<Caller, Refusal>,
+        call: Call,
         job: &str,
-        work: impl Future<Output = Result<T, Refusal>>,
+        work: impl FnOnce(Caller) -> F,
     ) -> Result<Response<T>, Status> {
-        let span = tracing::info_span!("rpc", rpc, job = tracing::field::Empty);
+        let span = tracing::info_span!("rpc", rpc = call.name(), job = tracing::field::Empty);
         // What is no id may be anything, and has no place in a log.
         if job.parse::<JobIdPrefix>().is_ok() {
             span.record("job", job);
         }
         async {
-            match work.await {
+            let answer = match caller {
+                Ok(caller) => work(caller).await,
+                Err(refusal) => Err(refusal),
+            };
+            match answer {
                 Ok(reply) => {
                     tracing::debug!("answered");
                     Ok(Response::new(reply))
@@ -293,7 +300,7 @@ fn is_unknown_id(text: &str) -> bool {
 }
 
 macro_rules! calls {
-    ($($rpc:ident $name:literal $request:ident $response:ident $job:expr;)*) => {
+    ($($rpc:ident $call:ident $request:ident $response:ident $job:expr;)*) => {
         #[tonic::async_trait]
         impl JobService for JobApi {
             type WatchEventsStream = BoxStream<api::WatchEventsResponse>;
@@ -305,14 +312,17 @@ macro_rules! calls {
             ) -> Result<Response<api::$response>, Status> {
                 let job: fn(&api::$request) -> String = $job;
                 let job = job(request.get_ref());
-                self.answer($name, &job, self.$rpc(request)).await
+                let caller = Caller::of(&request, Call::$call);
+                self.answer(caller, Call::$call, &job, |caller| self.$rpc(caller, request)).await
             })*
 
             async fn watch_events(
                 &self,
                 request: Request<api::WatchEventsRequest>,
             ) -> Result<Response<Self::WatchEventsStream>, Status> {
-                let answer = self.answer("WatchEvents", "", self.watch_events(request)).await?;
+                let caller = Caller::of(&request, Call::WatchEvents);
+                let watch = |caller| self.watch_events(caller, request);
+                let answer = self.answer(caller, Call::WatchEvents, "", watch).await?;
                 let (stream, token) = answer.into_inner();
                 let mut response = Response::new(stream);
                 // Who is cut off before the first message goes on from here. Tokens are ASCII.
@@ -327,25 +337,27 @@ macro_rules! calls {
                 request: Request<api::TailLogRequest>,
             ) -> Result<Response<Self::TailLogStream>, Status> {
                 let job = request.get_ref().job_id.clone();
-                self.answer("TailLog", &job, self.tail_log(request)).await
+                let caller = Caller::of(&request, Call::TailLog);
+                let tail = |caller| self.tail_log(caller, request);
+                self.answer(caller, Call::TailLog, &job, tail).await
             }
         }
     };
 }
 
 calls! {
-    exec "Exec" ExecRequest ExecResponse |_| String::new();
-    status "Status" StatusRequest StatusResponse |request| request.job_id.clone();
-    list "List" ListRequest ListResponse |_| String::new();
-    wait "Wait" WaitRequest WaitResponse |request| request.job_id.clone();
-    wait_many "WaitMany" WaitManyRequest WaitManyResponse |_| String::new();
-    kill "Kill" KillRequest KillResponse |request| request.job_id.clone();
-    cancel "Cancel" CancelRequest CancelResponse |request| request.job_id.clone();
-    delete "Delete" DeleteRequest DeleteResponse |request| request.job_id.clone();
-    rerun "Rerun" RerunRequest RerunResponse |request| request.job_id.clone();
-    update_labels "UpdateLabels" UpdateLabelsRequest UpdateLabelsResponse
+    exec Exec ExecRequest ExecResponse |_| String::new();
+    status Status StatusRequest StatusResponse |request| request.job_id.clone();
+    list List ListRequest ListResponse |_| String::new();
+    wait Wait WaitRequest WaitResponse |request| request.job_id.clone();
+    wait_many WaitMany WaitManyRequest WaitManyResponse |_| String::new();
+    kill Kill KillRequest KillResponse |request| request.job_id.clone();
+    cancel Cancel CancelRequest CancelResponse |request| request.job_id.clone();
+    delete Delete DeleteRequest DeleteResponse |request| request.job_id.clone();
+    rerun Rerun RerunRequest RerunResponse |request| request.job_id.clone();
+    update_labels UpdateLabels UpdateLabelsRequest UpdateLabelsResponse
         |request| request.job_id.clone();
-    update_timeout "UpdateTimeout" UpdateTimeoutRequest UpdateTimeoutResponse
+    update_timeout UpdateTimeout UpdateTimeoutRequest UpdateTimeoutResponse
         |request| request.job_id.clone();
-    get_server_info "GetServerInfo" GetServerInfoRequest GetServerInfoResponse |_| String::new();
+    get_server_info GetServerInfo GetServerInfoRequest GetServerInfoResponse |_| String::new();
 }

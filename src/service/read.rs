@@ -7,7 +7,9 @@ use prost::Message as _;
 use tonic::Request;
 
 use super::{
-    JobApi, convert, is_unknown_id,
+    JobApi,
+    caller::Caller,
+    convert, is_unknown_id,
     status::{CANDIDATES_MAX, Refusal},
 };
 use crate::{
@@ -23,16 +25,17 @@ const PAGE_SIZE_MAX: usize = 1000;
 impl JobApi {
     pub(super) async fn status(
         &self,
+        caller: Caller,
         request: Request<api::StatusRequest>,
     ) -> Result<api::StatusResponse, Refusal> {
-        let id = self.resolve(&request.get_ref().job_id).await?;
-        let job = self.catalog().get(id);
-        let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+        let id = self.resolve(&caller, &request.get_ref().job_id).await?;
+        let job = self.seen_job(&caller, id)?;
         Ok(api::StatusResponse { job: Some(self.shown(&job)) })
     }
 
-    /// The job that a whole id or a prefix means.
-    pub(super) async fn resolve(&self, text: &str) -> Result<JobId, Refusal> {
+    /// The job that a whole id or a prefix means, among those that exist for the caller. A whole id
+    /// is taken as it is.
+    pub(super) async fn resolve(&self, caller: &Caller, text: &str) -> Result<JobId, Refusal> {
         let prefix = match convert::job_id_prefix("job_id", text) {
             Ok(prefix) => prefix,
             Err(_) if is_unknown_id(text) => {
@@ -43,8 +46,10 @@ impl JobApi {
         if let Some(id) = prefix.exact() {
             return Ok(id);
         }
+        let owner = (!caller.sees_all()).then(|| caller.principal().to_owned());
         let candidates = self.blocking("looking for a job", move |operations| {
-            Ok(operations.catalog().ids_with_prefix(prefix, CANDIDATES_MAX + 1)?)
+            let owner = owner.as_deref();
+            Ok(operations.catalog().ids_with_prefix(prefix, owner, CANDIDATES_MAX + 1)?)
         });
         match candidates.await?.as_slice() {
             [] => Err(Refusal::NotFound { id: text.to_owned() }),
@@ -58,12 +63,13 @@ impl JobApi {
 
     pub(super) async fn list(
         &self,
+        caller: Caller,
         request: Request<api::ListRequest>,
     ) -> Result<api::ListResponse, Refusal> {
         let api::ListRequest { page_size, page_token, filter } = request.into_inner();
         let filter = filter.unwrap_or_default();
         let mark = filter_mark(&filter);
-        let filter = convert::filter(filter)?;
+        let filter = caller.narrow(convert::filter(filter)?);
         let page_size = match usize::try_from(page_size) {
             Ok(0) => PAGE_SIZE_DEFAULT,
             Ok(size) if size <= PAGE_SIZE_MAX => size,
@@ -88,19 +94,23 @@ impl JobApi {
         let mut shown = Vec::with_capacity(jobs.len());
         for id in jobs {
             // One that was deleted since is not there any more.
-            if let Ok(job) = self.catalog().get(id) {
+            if let Ok(job) = self.seen_job(&caller, id) {
                 shown.push(self.shown(&job));
             }
         }
+        // Whose they are nobody knows.
+        let unreadable_count = if caller.sees_all() { unreadable_count } else { 0 };
         Ok(api::ListResponse { jobs: shown, next_page_token, unreadable_count })
     }
 
     #[expect(clippy::unused_async, reason = "all calls have one shape")]
     pub(super) async fn get_server_info(
         &self,
+        caller: Caller,
         _request: Request<api::GetServerInfoRequest>,
     ) -> Result<api::GetServerInfoResponse, Refusal> {
-        let counts = self.catalog().counts();
+        let owner = (!caller.sees_all()).then(|| caller.principal());
+        let counts = self.catalog().counts(owner);
         let limits = &self.0.limits;
         let defaults = self.0.operations.defaults();
         let states = counts.by_state.into_iter();

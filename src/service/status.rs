@@ -3,8 +3,8 @@
 //! Nothing else in the service makes a status. No text here comes from a command, an
 //! environment or an output; what went wrong inside the service is for its log only.
 //!
-//! Reasons are those of the contract and three more, for what none of them fits:
-//! `TOO_MANY_STREAMS`, `UNAVAILABLE` and `INTERNAL`. `INVALID_SPEC` stands for any malformed
+//! Reasons are those of the contract and four more, for what none of them fits:
+//! `TOO_MANY_STREAMS`, `QUOTA_EXCEEDED`, `UNAVAILABLE` and `INTERNAL`. `INVALID_SPEC` stands for any malformed
 //! request, job ids included. A request with several faults is `UNSUPPORTED` only if nothing
 //! else is wrong with it, since a caller that waits for a newer server would wait in vain.
 
@@ -15,7 +15,10 @@ use std::time::Duration;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
-use crate::job::{JobId, StateKind, Violation};
+use crate::{
+    access::{Call, Denied, Role},
+    job::{JobId, StateKind, Violation},
+};
 
 /// The domain of every reason.
 pub const DOMAIN: &str = "jobwarden.v1";
@@ -154,6 +157,43 @@ pub enum Refusal {
         /// Whether they are the caller's own.
         of_principal: bool,
     },
+    /// Nobody knows who calls.
+    #[error("{0}")]
+    Unauthenticated(Denied),
+    /// The role of the caller does not reach to this call.
+    #[error(
+        "{principal} is a {role} and may not call {}; that takes the role {} or a higher one",
+        call.name(),
+        Role::least_for(*call)
+    )]
+    RoleRequired {
+        /// Who calls.
+        principal: String,
+        /// What it is.
+        role: Role,
+        /// What it called.
+        call: Call,
+    },
+    /// The job is another principal's, which the caller may see and not touch.
+    #[error("job {id} belongs to another principal; only it or an admin may call {}", call.name())]
+    NotOwner {
+        /// The job.
+        id: JobId,
+        /// What was called.
+        call: Call,
+    },
+    /// The principal has used up what it may have.
+    #[error("{principal} has reached {setting} = {limit} of this server; try again later")]
+    Quota {
+        /// Whose share it is.
+        principal: String,
+        /// The setting that limits it.
+        setting: &'static str,
+        /// The most of it.
+        limit: u64,
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// Something that the call needs is away for now.
     #[error("{what} is not available now; try again shortly")]
     Unavailable {
@@ -188,7 +228,11 @@ impl Refusal {
             | Self::Stopping { .. }
             | Self::Active { .. }
             | Self::MissingSecrets { .. } => Code::FailedPrecondition,
-            Self::QueueFull { .. } | Self::TooManyStreams { .. } => Code::ResourceExhausted,
+            Self::QueueFull { .. } | Self::TooManyStreams { .. } | Self::Quota { .. } => {
+                Code::ResourceExhausted
+            }
+            Self::Unauthenticated(_) => Code::Unauthenticated,
+            Self::RoleRequired { .. } | Self::NotOwner { .. } => Code::PermissionDenied,
             Self::DiskFull | Self::Draining { .. } | Self::Unavailable { .. } => Code::Unavailable,
             Self::TokenExpired { .. } | Self::OffsetBeyondEnd { .. } => Code::OutOfRange,
             Self::RecordCorrupt { .. } => Code::DataLoss,
@@ -216,6 +260,10 @@ impl Refusal {
             Self::OffsetBeyondEnd { .. } => "OFFSET_BEYOND_END",
             Self::RecordCorrupt { .. } => "RECORD_CORRUPT",
             Self::TooManyStreams { .. } => "TOO_MANY_STREAMS",
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::RoleRequired { .. } => "ROLE_REQUIRED",
+            Self::NotOwner { .. } => "NOT_OWNER",
+            Self::Quota { .. } => "QUOTA_EXCEEDED",
             Self::Unavailable { .. } => "UNAVAILABLE",
             Self::Unimplemented { .. } => "UNSUPPORTED",
             Self::Internal { .. } => "INTERNAL",

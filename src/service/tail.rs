@@ -71,9 +71,9 @@ struct Tail {
 impl JobApi {
     pub(super) async fn tail_log(
         &self,
+        caller: Caller,
         request: Request<api::TailLogRequest>,
     ) -> Result<BoxStream<api::TailLogResponse>, Refusal> {
-        let caller = Caller::of(&request);
         let api::TailLogRequest {
             job_id,
             streams,
@@ -90,7 +90,8 @@ impl JobApi {
         let start = Start::parse(start)?;
         let encoding = convert::choice("encoding", encoding)?;
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
-        let id = self.resolve(&job_id).await?;
+        let id = self.resolve(&caller, &job_id).await?;
+        self.seen_job(&caller, id)?;
         let permit = self.stream_permit(&caller)?;
 
         // Before the first read: what is written in between is noticed.

@@ -7,7 +7,7 @@ use tonic::Request;
 
 use super::{
     JobApi,
-    caller::deadline,
+    caller::{Caller, deadline},
     convert,
     status::{Refusal, ResumeAt},
 };
@@ -25,13 +25,15 @@ const JOBS_MAX: usize = 1000;
 impl JobApi {
     pub(super) async fn wait(
         &self,
+        caller: Caller,
         request: Request<api::WaitRequest>,
     ) -> Result<api::WaitResponse, Refusal> {
         let deadline = deadline(&request);
         let api::WaitRequest { job_id, timeout, until } = request.into_inner();
         let timeout = convert::wait_limit("timeout", timeout)?;
         let until: api::WaitUntil = convert::choice("until", until)?;
-        let id = self.resolve(&job_id).await?;
+        let id = self.resolve(&caller, &job_id).await?;
+        self.seen_job(&caller, id)?;
         let limit = self.wait_limit(timeout, deadline);
         let is_reached = move |job: &Job| match until {
             api::WaitUntil::Started => !job.state.is_waiting(),
@@ -97,6 +99,7 @@ impl JobApi {
 
     pub(super) async fn wait_many(
         &self,
+        caller: Caller,
         request: Request<api::WaitManyRequest>,
     ) -> Result<api::WaitManyResponse, Refusal> {
         let deadline = deadline(&request);
@@ -106,7 +109,7 @@ impl JobApi {
         let limit = self.wait_limit(timeout, deadline);
         let ids = match (job_ids.is_empty(), filter) {
             (false, None) => convert::job_ids("job_ids", &job_ids)?,
-            (true, Some(filter)) => self.selected(filter).await?,
+            (true, Some(filter)) => self.selected(&caller, filter).await?,
             (true, None) | (false, Some(_)) => {
                 let rule = "exactly one of job_ids and filter must be given";
                 return Err(Violation::new("job_ids", rule).into());
@@ -116,6 +119,9 @@ impl JobApi {
             api::WaitMode::Any => 1,
             api::WaitMode::Unspecified | api::WaitMode::All => ids.len(),
         };
+        for id in &ids {
+            self.seen_job(&caller, *id)?;
+        }
         let done = self.wait_for_ends(&ids, count, limit).await?;
         let mut jobs = Vec::with_capacity(ids.len());
         for id in ids {
@@ -126,8 +132,12 @@ impl JobApi {
         Ok(api::WaitManyResponse { jobs, done })
     }
 
-    async fn selected(&self, filter: api::JobFilter) -> Result<Vec<JobId>, Refusal> {
-        let filter = convert::filter(filter)?;
+    async fn selected(
+        &self,
+        caller: &Caller,
+        filter: api::JobFilter,
+    ) -> Result<Vec<JobId>, Refusal> {
+        let filter = caller.narrow(convert::filter(filter)?);
         let candidates = self.blocking("selecting jobs", move |operations| {
             Ok(operations.catalog().page(&filter, None, JOBS_MAX)?)
         });

@@ -79,9 +79,9 @@ impl JobApi {
     /// The stream, and the token of where it begins.
     pub(super) async fn watch_events(
         &self,
+        caller: Caller,
         request: Request<api::WatchEventsRequest>,
     ) -> Result<(BoxStream<api::WatchEventsResponse>, String), Refusal> {
-        let caller = Caller::of(&request);
         let api::WatchEventsRequest {
             filter,
             resume_token,
@@ -91,7 +91,7 @@ impl JobApi {
             heartbeat_interval,
             on_expired,
         } = request.into_inner();
-        let filter = convert::filter(filter.unwrap_or_default())?;
+        let filter = caller.narrow(convert::filter(filter.unwrap_or_default())?);
         let start: api::WatchStart = convert::choice("start", start)?;
         let types: Vec<api::EventType> = convert::choices("event_types", &event_types)?;
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;

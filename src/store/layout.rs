@@ -10,6 +10,8 @@ pub(super) const VERSION: &str = "VERSION";
 pub(super) const IDENTITY: &str = "identity.json";
 pub(super) const SERVICE_LOCK: &str = "service.lock";
 pub(super) const LAST_BOOT: &str = "last_boot";
+/// Tokens and the audit record, of which the store knows nothing else.
+pub(super) const ACCESS: &str = "access";
 /// What the service and the supervisors say when nobody else listens.
 pub(super) const LOGS: [&str; 2] = ["service.log", SUPERVISOR_LOG];
 const SUPERVISOR_LOG: &str = "supervisor.log";

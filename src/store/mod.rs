@@ -292,6 +292,8 @@ fn check_version(root: &Path) -> Result<(), StoreError> {
             let known = |name: &String| {
                 name.starts_with('.')
                     || name == layout::SERVICE_LOCK
+                    // Tokens may be made before the first start.
+                    || name == layout::ACCESS
                     || layout::LOGS.contains(&name.as_str())
             };
             if !names.iter().all(known) {

@@ -6,6 +6,7 @@
 
 mod harness;
 
+mod access;
 mod bad_requests;
 mod basics;
 mod broken;

@@ -34,7 +34,9 @@ async fn start_with_clients(pair: &Pair, clients: &Authority, how: &str) -> Daem
     let path = folder.path().join("clients.pem");
     replace(&path, &clients.pem(), 0o644);
     let path = path.display().to_string();
-    start_in(folder, pair, &["--tls-client-ca", &path, "--tls-client-auth", how]).await
+    let rule = ["--certificates", "CN:ada=submitter"];
+    let flags = ["--tls-client-ca", &path, "--tls-client-auth", how];
+    start_in(folder, pair, &[&flags[..], &rule].concat()).await
 }
 
 /// Whether a call of this client is answered.
@@ -127,7 +129,7 @@ async fn with_tls_every_address_of_the_machine_can_be_listened_on() {
     let address = network_address(&daemon).await;
     let client = TlsClient::new(&authority, &ClientSetup::default());
     assert!(is_answered(&client, address).await);
-    assert!(!daemon.lines().iter().any(|line| line.contains("insecure")));
+    assert!(!daemon.lines().iter().any(|line| line.contains("insecure-plaintext")));
 }
 
 #[tokio::test]

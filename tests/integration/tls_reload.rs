@@ -128,7 +128,8 @@ async fn new_authorities_decide_about_new_connections_only() {
     let path = folder.path().join("clients.pem");
     replace(&path, &old.pem(), 0o644);
     let flag = path.display().to_string();
-    let (daemon, _) = start(&servers.server(), &["--tls-client-ca", &flag]).await;
+    let flags = ["--tls-client-ca", &flag, "--certificates", "CN:ada=reader"];
+    let (daemon, _) = start(&servers.server(), &flags).await;
     let client = |authority: &Authority| {
         let pair = authority.client("ada");
         TlsClient::new(&servers, &ClientSetup { pair: Some(&pair), ..ClientSetup::default() })

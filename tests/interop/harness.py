@@ -101,6 +101,7 @@ class Service:
             self.process = subprocess.Popen(
                 [self.binary, "serve", "--root", str(self.root)]
                 + ["--listen", f"unix:{self.socket}", "--listen", "127.0.0.1:0"]
+                + ["--insecure-loopback-without-token"]
                 + self.extra,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

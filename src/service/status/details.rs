@@ -9,7 +9,10 @@ use tonic::metadata::{AsciiMetadataKey, MetadataMap};
 use tonic_types::ErrorDetails;
 
 use super::{CANDIDATES_MAX, DOMAIN, Refusal, ResumeAt};
-use crate::job::{JobId, Violation};
+use crate::{
+    access::Role,
+    job::{JobId, Violation},
+};
 
 const JOB_TYPE: &str = "jobwarden.v1.Job";
 /// The most bytes of all violations of one status together.
@@ -64,7 +67,7 @@ pub(super) fn details(refusal: &Refusal) -> ErrorDetails {
         Refusal::NotFound { id } | Refusal::RecordCorrupt { id, .. } => {
             details.set_resource_info(JOB_TYPE, cut(id, TEXT_BYTES_MAX), "", "");
         }
-        Refusal::RequestIdReused { id, .. } => {
+        Refusal::RequestIdReused { id, .. } | Refusal::NotOwner { id, .. } => {
             details.set_resource_info(JOB_TYPE, id.to_string(), "", "");
         }
         Refusal::Ambiguous { .. } => {
@@ -105,7 +108,14 @@ pub(super) fn details(refusal: &Refusal) -> ErrorDetails {
         Refusal::Unavailable { .. } => {
             details.set_retry_info(Some(AWAY_RETRY));
         }
-        Refusal::Unimplemented { .. } | Refusal::Internal { .. } => {}
+        Refusal::Quota { setting, limit, retry_after, .. } => {
+            details.add_quota_failure_violation(*setting, format!("at most {limit}"));
+            details.set_retry_info(Some(*retry_after));
+        }
+        Refusal::Unauthenticated(_)
+        | Refusal::RoleRequired { .. }
+        | Refusal::Unimplemented { .. }
+        | Refusal::Internal { .. } => {}
     }
     details
 }
@@ -172,6 +182,7 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::NotStarted { id }
         | Refusal::Stopping { id }
         | Refusal::Active { id }
+        | Refusal::NotOwner { id, .. }
         | Refusal::MissingSecrets { id, .. } => vec![("job_id", id.to_string())],
         Refusal::QueueFull { limit, .. } | Refusal::TooManyStreams { limit, .. } => {
             vec![("limit", limit.to_string())]
@@ -189,7 +200,18 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::Unavailable { what } | Refusal::Unimplemented { what } => {
             vec![("what", (*what).to_owned())]
         }
-        Refusal::DiskFull | Refusal::TokenForeign | Refusal::Internal { .. } => Vec::new(),
+        Refusal::RoleRequired { principal, role, call } => vec![
+            ("principal", principal.clone()),
+            ("role", role.name().to_owned()),
+            ("required_role", Role::least_for(*call).name().to_owned()),
+        ],
+        Refusal::Quota { setting, limit, .. } => {
+            vec![("setting", (*setting).to_owned()), ("limit", limit.to_string())]
+        }
+        Refusal::DiskFull
+        | Refusal::TokenForeign
+        | Refusal::Unauthenticated(_)
+        | Refusal::Internal { .. } => Vec::new(),
     };
     // A list of candidates is the longest, and bounded; nothing else comes near the bound.
     let bound = CANDIDATES_MAX * 28;

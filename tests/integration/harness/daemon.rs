@@ -38,6 +38,8 @@ pub(crate) struct Setup {
     pub(crate) binary: Option<PathBuf>,
     /// Whether SIGHUP is ignored when the program starts, as under `nohup`.
     pub(crate) is_hangup_ignored: bool,
+    /// Whether calls over TCP need a token.
+    pub(crate) needs_token: bool,
 }
 
 impl Setup {
@@ -328,6 +330,7 @@ fn launch(setup: &Setup, root: &Path) -> (Child, mpsc::UnboundedReceiver<String>
     if !setup.flags.iter().any(|flag| flag == "--durability") {
         command.args(["--durability", "process"]);
     }
+    command.args((!setup.needs_token).then_some("--insecure-loopback-without-token"));
     command.args(&setup.flags);
     let home = root.parent().expect("the root is in a folder of the test");
     command.env_clear().env("PATH", std::env::var_os("PATH").unwrap()).env("HOME", home);

@@ -1,0 +1,200 @@
+//! The gate before every call but those of health: who calls is found out before anything of the
+//! call is looked at, and a call or stream ends when the token that it came with does.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tokio::sync::watch;
+use tonic::{
+    Status,
+    body::Body,
+    codegen::{
+        Bytes,
+        http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION},
+    },
+};
+use tower::{Layer, Service};
+
+use crate::{
+    access::{Denied, Gate, Identity, Peer},
+    job::Time,
+    service::status::Refusal,
+    sys::clock,
+};
+
+/// Calls that anybody may make: a load balancer has no token.
+const OPEN: &str = "/grpc.health.v1.Health/";
+/// How soon a call ends whose token was revoked.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Says when tokens may have changed, as long as it is run.
+pub(super) async fn watch_tokens(gate: Arc<Gate>, changes: watch::Sender<()>) {
+    let mut version = gate.version();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let now = gate.version();
+        if now != version {
+            version = now;
+            changes.send_replace(());
+        }
+    }
+}
+
+/// Puts the gate before a service.
+#[derive(Clone, Debug)]
+pub(super) struct AdmissionLayer {
+    gate: Arc<Gate>,
+    changes: watch::Receiver<()>,
+}
+
+impl AdmissionLayer {
+    /// The layer of a gate; `changes` says when its tokens may have changed.
+    pub(super) fn new(gate: Arc<Gate>, changes: watch::Receiver<()>) -> Self {
+        Self { gate, changes }
+    }
+}
+
+impl<S> Layer<S> for AdmissionLayer {
+    type Service = Admitted<S>;
+
+    fn layer(&self, inner: S) -> Admitted<S> {
+        Admitted { inner, layer: self.clone() }
+    }
+}
+
+/// A service behind the gate.
+#[derive(Clone, Debug)]
+pub(super) struct Admitted<S> {
+    inner: S,
+    layer: AdmissionLayer,
+}
+
+impl<S, B> Service<Request<B>> for Admitted<S>
+where
+    S: Service<Request<B>, Response = Response<Body>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = S::Error;
+    type Future = BoxFuture<Result<Response<Body>, S::Error>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        if request.uri().path().starts_with(OPEN) {
+            return Box::pin(self.inner.call(request));
+        }
+        match self.layer.admit(&mut request) {
+            Err(denied) => {
+                let status = Status::from(Refusal::Unauthenticated(denied));
+                Box::pin(std::future::ready(Ok(status.into_http())))
+            }
+            // Only what came with a token can be over before it has ended.
+            Ok(identity) if identity.token.is_none() => Box::pin(self.inner.call(request)),
+            Ok(identity) => {
+                let over = self.layer.clone().over(identity);
+                Box::pin(guard(self.inner.call(request), Box::pin(over)))
+            }
+        }
+    }
+}
+
+impl AdmissionLayer {
+    /// Lets a call in, and notes on it who makes it.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<Identity, Denied> {
+        // Without a peer nothing is known but what the call brings along.
+        let peer = request.extensions().get::<Peer>().cloned().ok_or(Denied::NoToken)?;
+        let headers = request.headers().get_all(AUTHORIZATION);
+        let headers = headers.iter().map(HeaderValue::as_bytes);
+        let identity = self.gate.admit(&peer.place, headers, Time::from(clock::now()))?;
+        peer.admission.admit();
+        // Nothing behind the gate has a use for the token.
+        request.headers_mut().remove(AUTHORIZATION);
+        request.extensions_mut().insert(identity.clone());
+        Ok(identity)
+    }
+
+    /// Returns why a caller that was let in would not be any more, once that is so.
+    async fn over(mut self, identity: Identity) -> Denied {
+        loop {
+            let now = Time::from(clock::now());
+            if self.gate.is_over(&identity, now) {
+                let is_expired = identity.expires.is_some_and(|expires| expires <= now);
+                return if is_expired { Denied::ExpiredToken } else { Denied::BadToken };
+            }
+            let left = identity.expires.map(|expires| expires.since(now));
+            let expired = async {
+                match left {
+                    Some(left) => tokio::time::sleep(left).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = self.changes.changed() => if changed.is_err() {
+                    // The service is going away, and all calls with it.
+                    std::future::pending::<()>().await;
+                },
+                () = expired => {}
+            }
+        }
+    }
+}
+
+/// Answers a call until its caller would not be let in any more.
+async fn guard<E>(
+    call: impl Future<Output = Result<Response<Body>, E>>,
+    mut over: BoxFuture<Denied>,
+) -> Result<Response<Body>, E> {
+    tokio::select! {
+        biased;
+        answer = call => {
+            Ok(answer?.map(|inner| Body::new(Guarded { inner, over: Some(over) })))
+        }
+        denied = &mut over => Ok(Status::from(Refusal::Unauthenticated(denied)).into_http()),
+    }
+}
+
+/// The body of an answer, which ends when its caller would not be let in any more.
+struct Guarded {
+    inner: Body,
+    /// None once it has said so.
+    over: Option<BoxFuture<Denied>>,
+}
+
+impl HttpBody for Guarded {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Some(over) = &mut self.over else { return Poll::Ready(None) };
+        if let Poll::Ready(denied) = over.as_mut().poll(context) {
+            self.over = None;
+            let mut trailers = HeaderMap::new();
+            Status::from(Refusal::Unauthenticated(denied)).add_header(&mut trailers)?;
+            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+        }
+        let frame = ready!(Pin::new(&mut self.inner).poll_frame(context));
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.over.is_none() || self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,376 @@
+//! Who may do what: every call by every way in and with every role, and what one principal learns
+//! of the jobs of another, which is nothing.
+
+use std::{
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use jobwarden::api::{
+    CancelRequest, DeleteRequest, EventType, ExecRequest, GetServerInfoRequest, JobFilter,
+    KillRequest, ListRequest, RerunRequest, StatusRequest, TailLogRequest, UpdateLabelsRequest,
+    UpdateTimeoutRequest, WaitManyRequest, WaitRequest, WatchEventsRequest, WatchStart,
+    job_service_client::JobServiceClient, update_timeout_request::Change,
+    watch_events_response::Kind,
+};
+use tokio::sync::RwLock;
+use tonic::{
+    Code, Request, Status,
+    metadata::AsciiMetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
+use tonic_reflection::pb::v1::{
+    ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
+    server_reflection_request::MessageRequest,
+};
+use tonic_types::StatusExt as _;
+
+use crate::harness::{Daemon, Setup, argv, eventually, refused, seconds, shell, within};
+
+/// Sends a token with each call.
+#[derive(Clone)]
+struct Bearer(Option<AsciiMetadataValue>);
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+type Channels = InterceptedService<Channel, Bearer>;
+type Api = JobServiceClient<Channels>;
+
+fn bearer(token: Option<&str>) -> Bearer {
+    Bearer(token.map(|token| format!("Bearer {token}").parse().unwrap()))
+}
+
+async fn over_tcp(daemon: &Daemon, token: Option<&str>) -> Api {
+    JobServiceClient::with_interceptor(daemon.channel().await, bearer(token))
+}
+
+/// A token as `jobwarden token create` prints it.
+fn token(daemon: &Daemon, name: &str, role: &str, more: &[&str]) -> String {
+    let (code, out) =
+        token_command(daemon, &[&["create", "--name", name, "--role", role], more].concat());
+    assert_eq!(code, Some(0), "{out}");
+    out.trim_end().to_owned()
+}
+
+fn token_command(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_jobwarden"));
+    command.args(["token", "--root"]).arg(daemon.root()).args(arguments);
+    let output = command.env_remove("JOBWARDEN_CONFIG").output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+async fn with_tokens() -> Daemon {
+    Daemon::start_with(Setup { needs_token: true, ..Setup::default() }).await
+}
+
+/// A job of this caller that has ended.
+async fn ended_job(api: &mut Api) -> String {
+    let spec = Some(shell("echo secret-output"));
+    let request = ExecRequest { spec, wait: seconds(20), ..ExecRequest::default() };
+    api.exec(request).await.unwrap().into_inner().job.unwrap().job_id
+}
+
+/// What a call comes to, as far as it is about who calls.
+fn verdict<T>(answer: Result<T, Status>) -> &'static str {
+    let Err(status) = answer else { return "ok" };
+    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+    match (status.code(), reason.as_str()) {
+        // Its role lets it ask; the job has ended.
+        (Code::FailedPrecondition, "JOB_ENDED") => "ok",
+        (Code::NotFound, "JOB_NOT_FOUND") => "hidden",
+        (Code::PermissionDenied, "ROLE_REQUIRED") => "role",
+        (Code::PermissionDenied, "NOT_OWNER") => "owner",
+        (Code::Unauthenticated, "UNAUTHENTICATED") => "nobody",
+        other => panic!("{other:?}: {status:?}"),
+    }
+}
+
+const CALLS: [&str; 15] = [
+    "Exec",
+    "Status",
+    "List",
+    "Wait",
+    "WaitMany",
+    "Kill",
+    "Cancel",
+    "Delete",
+    "Rerun",
+    "UpdateLabels",
+    "UpdateTimeout",
+    "WatchEvents",
+    "TailLog",
+    "GetServerInfo",
+    "Reflection",
+];
+
+/// Makes a call about a job that has ended.
+async fn call(
+    api: &mut Api,
+    channel: Channel,
+    bearer: Bearer,
+    name: &str,
+    id: &str,
+) -> &'static str {
+    let job_id = id.to_owned();
+    match name {
+        "Exec" => {
+            let spec = Some(argv(&["true"]));
+            verdict(api.exec(ExecRequest { spec, ..ExecRequest::default() }).await)
+        }
+        "Status" => verdict(api.status(StatusRequest { job_id }).await),
+        "List" => verdict(api.list(ListRequest::default()).await),
+        "Wait" => verdict(api.wait(WaitRequest { job_id, ..WaitRequest::default() }).await),
+        "WaitMany" => {
+            let request = WaitManyRequest { job_ids: vec![job_id], ..WaitManyRequest::default() };
+            verdict(api.wait_many(request).await)
+        }
+        "Kill" => verdict(api.kill(KillRequest { job_id, ..KillRequest::default() }).await),
+        "Cancel" => verdict(api.cancel(CancelRequest { job_id, ..CancelRequest::default() }).await),
+        "Delete" => verdict(api.delete(DeleteRequest { job_id, ..DeleteRequest::default() }).await),
+        "Rerun" => verdict(api.rerun(RerunRequest { job_id, ..RerunRequest::default() }).await),
+        "UpdateLabels" => {
+            let request = UpdateLabelsRequest { job_id, ..UpdateLabelsRequest::default() };
+            verdict(api.update_labels(request).await)
+        }
+        "UpdateTimeout" => {
+            let change = Some(Change::Clear(true));
+            verdict(api.update_timeout(UpdateTimeoutRequest { job_id, change }).await)
+        }
+        "WatchEvents" => verdict(api.watch_events(WatchEventsRequest::default()).await),
+        "TailLog" => {
+            verdict(api.tail_log(TailLogRequest { job_id, ..TailLogRequest::default() }).await)
+        }
+        "GetServerInfo" => verdict(api.get_server_info(GetServerInfoRequest {}).await),
+        "Reflection" => {
+            let mut api = ServerReflectionClient::with_interceptor(channel, bearer);
+            let message_request = Some(MessageRequest::ListServices(String::new()));
+            let request = ServerReflectionRequest { host: String::new(), message_request };
+            verdict(api.server_reflection_info(tokio_stream::iter([request])).await)
+        }
+        other => panic!("{other} is no call"),
+    }
+}
+
+/// What each call about somebody else's job comes to, for a reader, submitter, operator and admin.
+fn others_job(call: &str) -> [&'static str; 4] {
+    match call {
+        "List" | "WatchEvents" | "GetServerInfo" | "Reflection" => ["ok"; 4],
+        "Exec" => ["role", "ok", "ok", "ok"],
+        "Status" | "Wait" | "WaitMany" | "TailLog" => ["ok", "hidden", "ok", "ok"],
+        "Delete" => ["role", "hidden", "owner", "ok"],
+        _ => ["role", "hidden", "ok", "ok"],
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_allowed_or_refused_by_role_and_owner_over_tcp() {
+    let daemon = with_tokens().await;
+    let roles = ["reader", "submitter", "operator", "admin"];
+    let tokens = roles.map(|role| token(&daemon, role, role, &[]));
+    let mut owner = over_tcp(&daemon, Some(&token(&daemon, "owner", "submitter", &[]))).await;
+    let channel = daemon.channel().await;
+    for name in CALLS {
+        for (place, expected) in others_job(name).into_iter().enumerate() {
+            let bearer = bearer(Some(&tokens[place]));
+            let mut api = JobServiceClient::with_interceptor(channel.clone(), bearer.clone());
+            let id = ended_job(&mut owner).await;
+            let came_to = call(&mut api, channel.clone(), bearer.clone(), name, &id).await;
+            assert_eq!(came_to, expected, "{name} by a {}", roles[place]);
+            if roles[place] != "reader" {
+                let own = ended_job(&mut api).await;
+                let came_to = call(&mut api, channel.clone(), bearer, name, &own).await;
+                assert_eq!(came_to, "ok", "{name} of its own job by a {}", roles[place]);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn nobody_is_let_in_over_tcp_without_a_good_token() {
+    let daemon = with_tokens().await;
+    let mut owner = over_tcp(&daemon, Some(&token(&daemon, "owner", "admin", &[]))).await;
+    let id = ended_job(&mut owner).await;
+    let short = token(&daemon, "short", "admin", &["--expires", "1ms"]);
+    let revoked = token(&daemon, "gone", "admin", &[]);
+    assert_eq!(token_command(&daemon, &["revoke", "gone"]).0, Some(0));
+    let foreign =
+        "jw_0123456789ab_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+    let channel = daemon.channel().await;
+    for brought in [None, Some(&*short), Some(&revoked), Some(foreign), Some(""), Some("admin")] {
+        let bearer = bearer(brought);
+        let mut api = JobServiceClient::with_interceptor(channel.clone(), bearer.clone());
+        for name in CALLS {
+            let came_to = call(&mut api, channel.clone(), bearer.clone(), name, &id).await;
+            assert_eq!(came_to, "nobody", "{name} with {brought:?}");
+        }
+    }
+    let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
+    let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await;
+    assert!(answer.is_ok(), "health is open: {answer:?}");
+}
+
+#[tokio::test]
+async fn the_socket_lets_its_owner_do_everything_and_a_token_there_decides_alone() {
+    let daemon = with_tokens().await;
+    let mut owner = daemon.api_over_socket().await;
+    let spec = Some(argv(&["true"]));
+    let request = ExecRequest { spec, wait: seconds(20), ..ExecRequest::default() };
+    let job = owner.exec(request).await.unwrap().into_inner().job.unwrap();
+    assert!(job.owner.starts_with("uid:"), "{}", job.owner);
+    let request = || {
+        let mut request =
+            Request::new(DeleteRequest { job_id: job.job_id.clone(), ..Default::default() });
+        let reader = token(&daemon, "reader", "reader", &[]);
+        let header = format!("Bearer {reader}").parse().unwrap();
+        request.metadata_mut().insert("authorization", header);
+        request
+    };
+    assert_eq!(verdict(owner.delete(request()).await), "role");
+    let mut twice = request();
+    twice.metadata_mut().append("authorization", "Bearer x".parse().unwrap());
+    assert_eq!(verdict(owner.delete(twice).await), "nobody");
+    let plain = DeleteRequest { job_id: job.job_id.clone(), ..DeleteRequest::default() };
+    assert_eq!(verdict(owner.delete(plain).await), "ok");
+}
+
+#[tokio::test]
+async fn the_jobs_of_others_do_not_exist_for_a_submitter() {
+    let daemon = with_tokens().await;
+    let mut ada = over_tcp(&daemon, Some(&token(&daemon, "ada", "submitter", &[]))).await;
+    let mut bob = over_tcp(&daemon, Some(&token(&daemon, "bob", "submitter", &[]))).await;
+    let request = WatchEventsRequest { start: WatchStart::Snapshot.into(), ..Default::default() };
+    let mut watch = bob.watch_events(request).await.unwrap().into_inner();
+    let adas = ended_job(&mut ada).await;
+    let bobs = ended_job(&mut bob).await;
+
+    // The same as for a job that never was.
+    let never = "0".repeat(26);
+    for id in [&adas, &never, &adas[..12].to_owned()] {
+        let error = refused(bob.status(StatusRequest { job_id: id.clone() }).await);
+        assert_eq!(error.kind(), (Code::NotFound, "JOB_NOT_FOUND"), "{id}");
+        assert!(!error.message.replace(id.as_str(), "").contains("token:ada"), "{error:?}");
+    }
+    // A prefix of both is no longer ambiguous.
+    let common = adas.bytes().zip(bobs.bytes()).take_while(|(one, other)| one == other).count();
+    assert!(common >= 4, "both were made within moments");
+    let found = bob.status(StatusRequest { job_id: bobs[..common].to_owned() }).await.unwrap();
+    assert_eq!(found.into_inner().job.unwrap().job_id, bobs);
+
+    for owner in ["", "token:ada", "token:bob"] {
+        let filter = Some(JobFilter { owner: owner.to_owned(), ..JobFilter::default() });
+        let listed = bob.list(ListRequest { filter: filter.clone(), ..Default::default() }).await;
+        let listed: Vec<_> =
+            listed.unwrap().into_inner().jobs.into_iter().map(|job| job.job_id).collect();
+        let expected = if owner == "token:ada" { Vec::new() } else { vec![bobs.clone()] };
+        assert_eq!(listed, expected, "{owner:?}");
+        let request = WaitManyRequest { filter, ..WaitManyRequest::default() };
+        let waited = bob.wait_many(request).await.unwrap().into_inner().jobs;
+        assert_eq!(waited.len(), expected.len(), "{owner:?}");
+    }
+    let info = bob.get_server_info(GetServerInfoRequest {}).await.unwrap().into_inner();
+    assert_eq!(info.counts.iter().map(|count| count.count).sum::<u64>(), 1, "{:?}", info.counts);
+
+    // A request id is one's own, and deleting what is not there tells nothing.
+    let spec = Some(argv(&["true"]));
+    let request =
+        || ExecRequest { spec: spec.clone(), request_id: "one".to_owned(), ..Default::default() };
+    let first = ada.exec(request()).await.unwrap().into_inner();
+    let second = bob.exec(request()).await.unwrap().into_inner();
+    assert!(!first.deduplicated && !second.deduplicated);
+    let request = DeleteRequest { job_id: adas.clone(), allow_missing: true, ..Default::default() };
+    bob.delete(request).await.unwrap();
+    assert!(ada.status(StatusRequest { job_id: adas.clone() }).await.is_ok(), "it is still there");
+
+    ada.delete(DeleteRequest { job_id: adas.clone(), ..Default::default() }).await.unwrap();
+    bob.delete(DeleteRequest { job_id: bobs.clone(), ..Default::default() }).await.unwrap();
+    let mut deleted = false;
+    while !deleted {
+        let message = within("an event", watch.message()).await.unwrap().unwrap();
+        if let Some(Kind::Event(event)) = message.kind {
+            let id = &event.job.as_ref().unwrap().job_id;
+            assert_ne!(*id, adas, "{event:?}");
+            deleted = event.r#type() == EventType::Deleted && *id == bobs;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_when_its_token_is_revoked_or_expires_and_a_rotated_one_goes_on() {
+    let daemon = with_tokens().await;
+    let old = token(&daemon, "ci", "submitter", &[]);
+    let id = token_command(&daemon, &["list", "--json"]).1;
+    let id = serde_json::from_str::<serde_json::Value>(id.lines().next().unwrap()).unwrap();
+    let id = id["id"].as_str().unwrap().to_owned();
+    let short = token(&daemon, "short", "reader", &["--expires", "2s"]);
+    let mut before = over_tcp(&daemon, Some(&old)).await;
+    let job = ended_job(&mut before).await;
+    let mut watch = before.watch_events(WatchEventsRequest::default()).await.unwrap().into_inner();
+    let mut expiring = over_tcp(&daemon, Some(&short)).await;
+    let mut other =
+        expiring.watch_events(WatchEventsRequest::default()).await.unwrap().into_inner();
+
+    let new = token(&daemon, "ci", "submitter", &[]);
+    assert_eq!(token_command(&daemon, &["revoke", &id]).0, Some(0));
+    for stream in [&mut watch, &mut other] {
+        let ended = loop {
+            match within("the end of a stream", stream.message()).await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        };
+        assert_eq!(verdict(ended), "nobody");
+    }
+    assert_eq!(verdict(before.status(StatusRequest { job_id: job.clone() }).await), "nobody");
+    let mut after = over_tcp(&daemon, Some(&new)).await;
+    assert_eq!(
+        verdict(after.status(StatusRequest { job_id: job }).await),
+        "ok",
+        "the job stays its own"
+    );
+}
+
+#[tokio::test]
+async fn tokens_are_rotated_under_load_without_a_failed_call() {
+    let daemon = with_tokens().await;
+    let mut current = token(&daemon, "ci", "submitter", &[]);
+    let channel = daemon.channel().await;
+    // Held while it is used: nobody calls with a token that is about to be revoked.
+    let used = Arc::new(RwLock::new(Some(bearer(Some(&current)))));
+    let calls = Arc::new(AtomicU64::new(0));
+    let mut callers = tokio::task::JoinSet::new();
+    for _ in 0..4 {
+        let (channel, used, calls) = (channel.clone(), Arc::clone(&used), Arc::clone(&calls));
+        callers.spawn(async move {
+            while let Some(bearer) = &*used.read().await {
+                let mut api = JobServiceClient::with_interceptor(channel.clone(), bearer.clone());
+                api.list(ListRequest::default()).await.unwrap();
+                calls.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for _ in 0..10 {
+        let old = current.split('_').nth(1).unwrap().to_owned();
+        current = token(&daemon, "ci", "submitter", &[]);
+        *used.write().await = Some(bearer(Some(&current)));
+        assert_eq!(token_command(&daemon, &["revoke", &old]).0, Some(0));
+        let enough = calls.load(Ordering::Relaxed) + 20;
+        let is_enough = || (calls.load(Ordering::Relaxed) >= enough).then_some(());
+        eventually("calls go on", is_enough).await;
+    }
+    *used.write().await = None;
+    while let Some(caller) = callers.join_next().await {
+        caller.unwrap();
+    }
+}
