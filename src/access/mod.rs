@@ -3,6 +3,7 @@
 //! Nothing here knows the wire or a job's folder: a call is a name, a caller is what its connection
 //! and its token say, and the answer is how far it may reach.
 
+mod audit;
 mod gate;
 mod peer;
 mod role;
@@ -11,6 +12,7 @@ mod tests;
 mod token;
 mod token_file;
 
+pub use audit::{Audit, AuditLimits, AuditScope, Entry};
 pub use gate::{CertificateRule, Denied, Gate, Identity, NameKind, Rules, UnixUser};
 pub use peer::{Admission, Certificate, Peer, Place};
 pub use role::{Call, NoRole, Reach, Role};

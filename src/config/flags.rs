@@ -32,6 +32,16 @@ pub struct ServeFlags {
     /// repeated
     #[arg(long = "certificates", alias = "certificate", value_name = "NAME=ROLE")]
     pub certificates: Vec<String>,
+    /// Record these calls in the task directory: `changes` (with every refusal for want of a right),
+    /// `all` or `off` [default: changes]
+    #[arg(long, value_name = "WHICH")]
+    pub audit: Option<String>,
+    /// Begin another file of the audit record after this many bytes [default: 64MiB]
+    #[arg(long, value_name = "BYTES")]
+    pub audit_max_bytes: Option<String>,
+    /// Keep at most this many files of the audit record [default: 8]
+    #[arg(long, value_name = "N")]
+    pub audit_max_files: Option<String>,
     /// What an acknowledged job survives: `power` (power loss) or `process` (only the death of
     /// processes) [default: power]
     #[arg(long, value_name = "WHAT")]
@@ -105,6 +115,9 @@ impl ServeFlags {
             "certificates" => return &self.certificates,
             "root" => &self.root,
             "insecure_loopback_without_token" => &self.insecure_loopback_without_token,
+            "audit" => &self.audit,
+            "audit_max_bytes" => &self.audit_max_bytes,
+            "audit_max_files" => &self.audit_max_files,
             "durability" => &self.durability,
             "max_running_jobs" => &self.max_running_jobs,
             "max_queued_jobs" => &self.max_queued_jobs,

@@ -21,7 +21,7 @@ mod values;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use crate::{
-    access::{CertificateRule, UnixUser},
+    access::{AuditScope, CertificateRule, UnixUser},
     job::Durability,
 };
 pub use facts::MachineFacts;
@@ -49,6 +49,12 @@ pub struct Config {
     /// Client certificates that are let in, as `KIND:NAME=ROLE` or `KIND:NAME=ROLE:PRINCIPAL` with
     /// the kinds `CN`, `DNS`, `URI` and `EMAIL`; the first that fits decides. Default: none.
     pub certificates: Vec<CertificateRule>,
+    /// Which calls are recorded. Default: [`AuditScope::Changes`].
+    pub audit: AuditScope,
+    /// The most bytes of a file of the audit record, 64 KiB to 1 TiB. Default: 64 MiB.
+    pub audit_max_bytes: u64,
+    /// The most files of the audit record, 1 to 1,000. Default: 8.
+    pub audit_max_files: u32,
     /// What an acknowledgement survives. Default: [`Durability::Power`].
     pub durability: Durability,
     /// The most jobs that run at once, 1 to 100,000. Default: one for each 16 MiB of memory, 16

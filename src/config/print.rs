@@ -7,7 +7,7 @@ use std::{
 
 use toml::Value;
 
-use super::{CgroupUse, Config, Durability, Effective, FileNotices, LogFormat, Source};
+use super::{AuditScope, CgroupUse, Config, Durability, Effective, FileNotices, LogFormat, Source};
 
 impl Effective {
     /// A TOML file that gives these settings again, with a comment over each value that names
@@ -19,6 +19,9 @@ impl Effective {
             insecure_loopback_without_token,
             unix_users,
             certificates,
+            audit,
+            audit_max_bytes,
+            audit_max_files,
             durability,
             max_running_jobs,
             max_queued_jobs,
@@ -40,12 +43,15 @@ impl Effective {
             log_format,
             network,
         } = &self.config;
-        let lines: [(&'static str, Value); 24] = [
+        let lines: [(&'static str, Value); 27] = [
             ("root", text(root.display())),
             ("listen", list(listen)),
             ("insecure_loopback_without_token", Value::Boolean(*insecure_loopback_without_token)),
             ("unix_users", list(unix_users)),
             ("certificates", list(certificates)),
+            ("audit", text(audit_name(*audit))),
+            ("audit_max_bytes", bytes(*audit_max_bytes)),
+            ("audit_max_files", Value::Integer(i64::from(*audit_max_files))),
             ("durability", text(durability_name(*durability))),
             ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
             ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
@@ -95,6 +101,14 @@ fn optional_duration(duration: Option<Duration>) -> Value {
 
 fn bytes(count: u64) -> Value {
     Value::Integer(i64::try_from(count).unwrap_or(i64::MAX))
+}
+
+fn audit_name(scope: AuditScope) -> &'static str {
+    match scope {
+        AuditScope::Off => "off",
+        AuditScope::Changes => "changes",
+        AuditScope::All => "all",
+    }
 }
 
 fn file_notices_name(notices: FileNotices) -> &'static str {

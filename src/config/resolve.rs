@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    CgroupUse, Config, ConfigErrors, Durability, FileNotices, ListenAddress, LogFormat,
+    AuditScope, CgroupUse, Config, ConfigErrors, Durability, FileNotices, ListenAddress, LogFormat,
     MachineFacts, Mistake, Network, ServeFlags, Source, reader::Reader, values,
 };
 
@@ -24,6 +24,11 @@ const STDIN_BYTES_MAX: u64 = 64 << 20;
 const JOURNAL_BYTES: u64 = 256 << 20;
 const JOURNAL_BYTES_MIN: u64 = 1 << 20;
 const JOURNAL_BYTES_MAX: u64 = 1 << 40;
+
+/// How large a file of the audit record becomes: by default, at least and at most.
+const AUDIT_BYTES: u64 = 64 << 20;
+const AUDIT_BYTES_MIN: u64 = 64 << 10;
+const AUDIT_BYTES_MAX: u64 = 1 << 40;
 
 /// The memory that one running job is reckoned with for the default of `max_running_jobs`.
 const MEMORY_BYTES_PER_JOB: u64 = 16 << 20;
@@ -105,6 +110,11 @@ impl Effective {
             unix_users: reader
                 .many("unix_users", |it| values::unix_user(it.text, &inputs.machine.accounts)),
             certificates: reader.many("certificates", |it| values::certificate(it.text)),
+            audit: reader.one("audit", AuditScope::Changes, |it| values::audit(it.text)),
+            audit_max_bytes: reader.one("audit_max_bytes", AUDIT_BYTES, |it| {
+                values::bytes_in(it.text, &(AUDIT_BYTES_MIN..=AUDIT_BYTES_MAX))
+            }),
+            audit_max_files: number(&mut reader, "audit_max_files", 8, 1000),
             durability: reader
                 .one("durability", Durability::Power, |it| values::durability(it.text)),
             max_running_jobs: number(&mut reader, "max_running_jobs", running, 100_000),
@@ -146,12 +156,17 @@ impl Effective {
             log_format: reader.one("log_format", LogFormat::Auto, |it| values::log_format(it.text)),
             network,
         };
-        let (sources, mistakes) = reader.finish();
-        if mistakes.is_empty() {
-            Ok(Effective { config, sources })
-        } else {
-            Err(ConfigErrors { mistakes })
-        }
+        finish(config, reader)
+    }
+}
+
+/// The settings, unless something was wrong with them.
+fn finish(config: Config, reader: Reader<'_>) -> Result<Effective, ConfigErrors> {
+    let (sources, mistakes) = reader.finish();
+    if mistakes.is_empty() {
+        Ok(Effective { config, sources })
+    } else {
+        Err(ConfigErrors { mistakes })
     }
 }
 

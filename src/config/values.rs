@@ -13,7 +13,7 @@ use std::{
 
 use crate::access::{CertificateRule, NameKind, Role, UnixUser};
 
-use super::{CgroupUse, Durability, FileNotices, ListenAddress, LogFormat};
+use super::{AuditScope, CgroupUse, Durability, FileNotices, ListenAddress, LogFormat};
 
 /// The longest path that a unix socket can have: `sun_path` less its NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
@@ -149,6 +149,16 @@ pub(super) fn certificate(text: &str) -> Result<CertificateRule, String> {
         return Err("must have 1 to 256 characters in the name and in the principal".to_owned());
     }
     Ok(CertificateRule { kind, name: name.to_owned(), role, principal })
+}
+
+/// Which calls are recorded.
+pub(super) fn audit(text: &str) -> Result<AuditScope, String> {
+    match text {
+        "off" => Ok(AuditScope::Off),
+        "changes" => Ok(AuditScope::Changes),
+        "all" => Ok(AuditScope::All),
+        _ => Err("must be \"changes\", \"all\" or \"off\"".to_owned()),
+    }
 }
 
 /// `true` or `false`.

@@ -21,7 +21,7 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    access::{Denied, Gate, Identity, Peer},
+    access::{Audit, Denied, Gate, Identity, Peer},
     job::Time,
     service::status::Refusal,
     sys::clock,
@@ -51,13 +51,14 @@ pub(super) async fn watch_tokens(gate: Arc<Gate>, changes: watch::Sender<()>) {
 #[derive(Clone, Debug)]
 pub(super) struct AdmissionLayer {
     gate: Arc<Gate>,
+    audit: Arc<Audit>,
     changes: watch::Receiver<()>,
 }
 
 impl AdmissionLayer {
     /// The layer of a gate; `changes` says when its tokens may have changed.
-    pub(super) fn new(gate: Arc<Gate>, changes: watch::Receiver<()>) -> Self {
-        Self { gate, changes }
+    pub(super) fn new(gate: Arc<Gate>, audit: Arc<Audit>, changes: watch::Receiver<()>) -> Self {
+        Self { gate, audit, changes }
     }
 }
 
@@ -96,6 +97,7 @@ where
         }
         match self.layer.admit(&mut request) {
             Err(denied) => {
+                self.layer.record(&request);
                 let status = Status::from(Refusal::Unauthenticated(denied));
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
@@ -110,6 +112,16 @@ where
 }
 
 impl AdmissionLayer {
+    /// Records a call that was not let in.
+    fn record<B>(&self, request: &Request<B>) {
+        let Some(peer) = request.extensions().get::<Peer>() else { return };
+        let path = request.uri().path();
+        if let Some(entry) = self.audit.unknown(&peer.place, path, "UNAUTHENTICATED") {
+            let audit = Arc::clone(&self.audit);
+            tokio::task::spawn_blocking(move || audit.record(&entry));
+        }
+    }
+
     /// Lets a call in, and notes on it who makes it.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<Identity, Denied> {
         // Without a peer nothing is known but what the call brings along.

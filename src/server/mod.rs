@@ -42,7 +42,7 @@ use self::{
     tls::{Tls, TlsFiles},
 };
 use crate::{
-    access::{Gate, Rules, TokenFile},
+    access::{Audit, AuditLimits, Gate, Rules, TokenFile},
     api::{self, job_service_server::JobServiceServer},
     config::{Config, ListenAddress},
     job::Time,
@@ -154,7 +154,13 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     let activity = Activity::default();
     let gate = Arc::new(Gate::new(rules(config), TokenFile::of(&config.root)));
     let (token_changes, changes) = watch::channel(());
-    let admission = AdmissionLayer::new(Arc::clone(&gate), changes);
+    let audit_limits = AuditLimits {
+        scope: config.audit,
+        bytes_max: config.audit_max_bytes,
+        files_max: config.audit_max_files,
+    };
+    let audit = Arc::new(Audit::of(&config.root, audit_limits));
+    let admission = AdmissionLayer::new(Arc::clone(&gate), Arc::clone(&audit), changes);
     let limits = limits(config);
     let request_bytes_max = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
     let api = JobApi::new(
@@ -162,6 +168,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
         Arc::clone(&parts.follow),
         limits,
         Time::from(clock::now()),
+        audit,
         drain.clone(),
     );
     let service = JobServiceServer::new(api.clone()).max_decoding_message_size(request_bytes_max);

@@ -30,6 +30,7 @@ impl JobApi {
             api::KillScope::Leader => KillScope::Leader,
             api::KillScope::Unspecified | api::KillScope::Tree => KillScope::Tree,
         };
+        caller.note(format!("signal {signal}"));
         let (job, delivered) = self
             .blocking("sending a signal", move |operations| {
                 operations.kill(id, signal, scope, actor)
@@ -52,6 +53,7 @@ impl JobApi {
             return Err(violation.into());
         }
         let grace_period = convert::stop_grace_period("grace_period", grace_period)?;
+        caller.note(&reason);
         let time = Time::from(clock::now());
         let stop = StopRequest { time, reason, actor, grace_period };
         let job = self
@@ -72,6 +74,9 @@ impl JobApi {
         match self.may_touch(&caller, id) {
             Err(Refusal::NotFound { .. }) if allow_missing => return Ok(api::DeleteResponse {}),
             touched => touched?,
+        }
+        if force {
+            caller.note("force");
         }
         self.blocking("deleting a job", move |operations| {
             match operations.delete(id, force, actor) {

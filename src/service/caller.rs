@@ -1,12 +1,15 @@
 //! Who calls, how far it may reach, and how long it waits.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tonic::Request;
 
 use super::{JobApi, status::Refusal};
 use crate::{
-    access::{Call, Identity, Peer, Reach},
+    access::{Audit, Call, Entry, Identity, Peer, Place, Reach},
     job::{Actor, Job, JobFilter, JobId},
     operations::Asked,
 };
@@ -15,12 +18,20 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(super) struct Caller {
     identity: Identity,
-    peer: String,
+    place: Place,
     call: Call,
+    notes: Arc<Notes>,
+}
+
+/// What a call says of itself for the audit record.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    job: OnceLock<String>,
+    detail: OnceLock<String>,
 }
 
 impl Caller {
-    /// The caller of a request, as it was let in; refused if its role does not reach to the call.
+    /// The caller of a request, as it was let in.
     pub(super) fn of<T>(request: &Request<T>, call: Call) -> Result<Self, Refusal> {
         let extensions = request.extensions();
         let (Some(identity), Some(peer)) = (extensions.get::<Identity>(), extensions.get::<Peer>())
@@ -28,15 +39,39 @@ impl Caller {
             // No call comes here past the gate.
             return Err(Refusal::Internal { doing: "looking who calls" });
         };
-        let caller = Self { identity: identity.clone(), peer: peer.place.to_string(), call };
-        match identity.role.reach(call) {
+        let (identity, place) = (identity.clone(), peer.place.clone());
+        Ok(Self { identity, place, call, notes: Arc::default() })
+    }
+
+    /// Refuses a caller whose role does not reach to the call.
+    pub(super) fn check(&self) -> Result<(), Refusal> {
+        match self.identity.role.reach(self.call) {
             Reach::Nothing => Err(Refusal::RoleRequired {
-                principal: identity.principal.clone(),
-                role: identity.role,
-                call,
+                principal: self.identity.principal.clone(),
+                role: self.identity.role,
+                call: self.call,
             }),
-            Reach::Own | Reach::All => Ok(caller),
+            Reach::Own | Reach::All => Ok(()),
         }
+    }
+
+    /// Notes which job the call is about, where the request does not say.
+    pub(super) fn note_job(&self, id: JobId) {
+        let _ = self.notes.job.set(id.to_string());
+    }
+
+    /// Notes what the caller wants of the job, or why.
+    pub(super) fn note(&self, detail: impl Into<String>) {
+        let _ = self.notes.detail.set(detail.into());
+    }
+
+    /// Records the call, which named `job`, in the audit record. Blocks on the disk.
+    pub(super) fn record(&self, audit: &Audit, job: &str, outcome: &'static str) {
+        let Notes { job: noted, detail } = &*self.notes;
+        let job = noted.get().map_or(job, String::as_str);
+        let detail = detail.get().map_or("", String::as_str);
+        let call = self.call.name();
+        audit.record(&Entry::known(&self.identity, &self.place, call, job, outcome, detail));
     }
 
     /// Who calls.
@@ -74,7 +109,7 @@ impl Caller {
     pub(super) fn actor(&self, request_id: &str) -> Actor {
         Actor {
             principal: self.identity.principal.clone(),
-            peer: self.peer.clone(),
+            peer: self.place.to_string(),
             request_id: request_id.to_owned(),
         }
     }

@@ -43,6 +43,7 @@ impl JobApi {
             self.blocking("accepting a job", move |operations| operations.submit(draft, &asked));
         let submitted = submitted.await.map_err(|refusal| with_request_id(refusal, &request_id))?;
         let Submitted { mut job, deduplicated } = submitted;
+        caller.note_job(job.id());
         tracing::info!(job = %job.id(), deduplicated, "job accepted");
         if !wait.is_zero() {
             let limit = self.wait_limit(Some(wait), deadline);
@@ -74,6 +75,7 @@ impl JobApi {
             .blocking("accepting a job", move |operations| operations.rerun(id, secrets, &asked));
         let submitted = submitted.await.map_err(|refusal| with_request_id(refusal, &request_id))?;
         let Submitted { job, deduplicated } = submitted;
+        caller.note(format!("again as {}", job.id()));
         tracing::info!(job = %job.id(), deduplicated, "job accepted again");
         Ok(api::RerunResponse { job: Some(self.shown(&job)), deduplicated })
     }

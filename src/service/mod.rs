@@ -3,6 +3,7 @@
 //! What touches the disk runs on threads that may block, and goes on when a caller leaves.
 
 mod act;
+mod audited;
 mod caller;
 pub mod convert;
 mod exec;
@@ -26,7 +27,7 @@ use tonic::{Request, Response, Status};
 use tracing::Instrument as _;
 
 use crate::{
-    access::Call,
+    access::{Audit, Call},
     api::{self, job_service_server::JobService},
     catalog::Catalog,
     job::{Job, JobId, JobIdPrefix, OutputLimitAction, OutputSize, Time},
@@ -81,6 +82,7 @@ struct Shared {
     start_time: Time,
     streams: Arc<Streams>,
     output_watchers: Arc<OutputWatchers>,
+    audit: Arc<Audit>,
     draining: signal::Receiver<bool>,
 }
 
@@ -93,6 +95,7 @@ impl JobApi {
         follow: Arc<Follow>,
         limits: Limits,
         start_time: Time,
+        audit: Arc<Audit>,
         draining: signal::Receiver<bool>,
     ) -> Self {
         let streams = Streams::new(limits.streams_max, limits.streams_per_principal_max);
@@ -104,6 +107,7 @@ impl JobApi {
             start_time,
             streams,
             output_watchers,
+            audit,
             draining,
         }))
     }
@@ -260,7 +264,7 @@ impl JobApi {
         }
         async {
             let answer = match caller {
-                Ok(caller) => work(caller).await,
+                Ok(caller) => self.audited(caller, call, job, work).await,
                 Err(refusal) => Err(refusal),
             };
             match answer {

@@ -1,14 +1,6 @@
 //! Who may do what: every call by every way in and with every role, and what one principal learns
 //! of the jobs of another, which is nothing.
 
-use std::{
-    process::Command,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
-
 use jobwarden::api::{
     CancelRequest, DeleteRequest, EventType, ExecRequest, GetServerInfoRequest, JobFilter,
     KillRequest, ListRequest, RerunRequest, StatusRequest, TailLogRequest, UpdateLabelsRequest,
@@ -16,86 +8,16 @@ use jobwarden::api::{
     job_service_client::JobServiceClient, update_timeout_request::Change,
     watch_events_response::Kind,
 };
-use tokio::sync::RwLock;
-use tonic::{
-    Code, Request, Status,
-    metadata::AsciiMetadataValue,
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
-};
+use tonic::{Code, Request, transport::Channel};
 use tonic_reflection::pb::v1::{
     ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
     server_reflection_request::MessageRequest,
 };
-use tonic_types::StatusExt as _;
 
-use crate::harness::{Daemon, Setup, argv, eventually, refused, seconds, shell, within};
-
-/// Sends a token with each call.
-#[derive(Clone)]
-struct Bearer(Option<AsciiMetadataValue>);
-
-impl Interceptor for Bearer {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("authorization", token.clone());
-        }
-        Ok(request)
-    }
-}
-
-type Channels = InterceptedService<Channel, Bearer>;
-type Api = JobServiceClient<Channels>;
-
-fn bearer(token: Option<&str>) -> Bearer {
-    Bearer(token.map(|token| format!("Bearer {token}").parse().unwrap()))
-}
-
-async fn over_tcp(daemon: &Daemon, token: Option<&str>) -> Api {
-    JobServiceClient::with_interceptor(daemon.channel().await, bearer(token))
-}
-
-/// A token as `jobwarden token create` prints it.
-fn token(daemon: &Daemon, name: &str, role: &str, more: &[&str]) -> String {
-    let (code, out) =
-        token_command(daemon, &[&["create", "--name", name, "--role", role], more].concat());
-    assert_eq!(code, Some(0), "{out}");
-    out.trim_end().to_owned()
-}
-
-fn token_command(daemon: &Daemon, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_jobwarden"));
-    command.args(["token", "--root"]).arg(daemon.root()).args(arguments);
-    let output = command.env_remove("JOBWARDEN_CONFIG").output().unwrap();
-    let text = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(text).unwrap())
-}
-
-async fn with_tokens() -> Daemon {
-    Daemon::start_with(Setup { needs_token: true, ..Setup::default() }).await
-}
-
-/// A job of this caller that has ended.
-async fn ended_job(api: &mut Api) -> String {
-    let spec = Some(shell("echo secret-output"));
-    let request = ExecRequest { spec, wait: seconds(20), ..ExecRequest::default() };
-    api.exec(request).await.unwrap().into_inner().job.unwrap().job_id
-}
-
-/// What a call comes to, as far as it is about who calls.
-fn verdict<T>(answer: Result<T, Status>) -> &'static str {
-    let Err(status) = answer else { return "ok" };
-    let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-    match (status.code(), reason.as_str()) {
-        // Its role lets it ask; the job has ended.
-        (Code::FailedPrecondition, "JOB_ENDED") => "ok",
-        (Code::NotFound, "JOB_NOT_FOUND") => "hidden",
-        (Code::PermissionDenied, "ROLE_REQUIRED") => "role",
-        (Code::PermissionDenied, "NOT_OWNER") => "owner",
-        (Code::Unauthenticated, "UNAUTHENTICATED") => "nobody",
-        other => panic!("{other:?}: {status:?}"),
-    }
-}
+use crate::harness::{
+    Api, Bearer, argv, bearer, ended_job, over_tcp, refused, seconds, token, token_command,
+    verdict, with_tokens, within,
+};
 
 const CALLS: [&str; 15] = [
     "Exec",
@@ -303,74 +225,5 @@ async fn the_jobs_of_others_do_not_exist_for_a_submitter() {
             assert_ne!(*id, adas, "{event:?}");
             deleted = event.r#type() == EventType::Deleted && *id == bobs;
         }
-    }
-}
-
-#[tokio::test]
-async fn a_stream_ends_when_its_token_is_revoked_or_expires_and_a_rotated_one_goes_on() {
-    let daemon = with_tokens().await;
-    let old = token(&daemon, "ci", "submitter", &[]);
-    let id = token_command(&daemon, &["list", "--json"]).1;
-    let id = serde_json::from_str::<serde_json::Value>(id.lines().next().unwrap()).unwrap();
-    let id = id["id"].as_str().unwrap().to_owned();
-    let short = token(&daemon, "short", "reader", &["--expires", "2s"]);
-    let mut before = over_tcp(&daemon, Some(&old)).await;
-    let job = ended_job(&mut before).await;
-    let mut watch = before.watch_events(WatchEventsRequest::default()).await.unwrap().into_inner();
-    let mut expiring = over_tcp(&daemon, Some(&short)).await;
-    let mut other =
-        expiring.watch_events(WatchEventsRequest::default()).await.unwrap().into_inner();
-
-    let new = token(&daemon, "ci", "submitter", &[]);
-    assert_eq!(token_command(&daemon, &["revoke", &id]).0, Some(0));
-    for stream in [&mut watch, &mut other] {
-        let ended = loop {
-            match within("the end of a stream", stream.message()).await {
-                Ok(Some(_)) => {}
-                other => break other,
-            }
-        };
-        assert_eq!(verdict(ended), "nobody");
-    }
-    assert_eq!(verdict(before.status(StatusRequest { job_id: job.clone() }).await), "nobody");
-    let mut after = over_tcp(&daemon, Some(&new)).await;
-    assert_eq!(
-        verdict(after.status(StatusRequest { job_id: job }).await),
-        "ok",
-        "the job stays its own"
-    );
-}
-
-#[tokio::test]
-async fn tokens_are_rotated_under_load_without_a_failed_call() {
-    let daemon = with_tokens().await;
-    let mut current = token(&daemon, "ci", "submitter", &[]);
-    let channel = daemon.channel().await;
-    // Held while it is used: nobody calls with a token that is about to be revoked.
-    let used = Arc::new(RwLock::new(Some(bearer(Some(&current)))));
-    let calls = Arc::new(AtomicU64::new(0));
-    let mut callers = tokio::task::JoinSet::new();
-    for _ in 0..4 {
-        let (channel, used, calls) = (channel.clone(), Arc::clone(&used), Arc::clone(&calls));
-        callers.spawn(async move {
-            while let Some(bearer) = &*used.read().await {
-                let mut api = JobServiceClient::with_interceptor(channel.clone(), bearer.clone());
-                api.list(ListRequest::default()).await.unwrap();
-                calls.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
-    for _ in 0..10 {
-        let old = current.split('_').nth(1).unwrap().to_owned();
-        current = token(&daemon, "ci", "submitter", &[]);
-        *used.write().await = Some(bearer(Some(&current)));
-        assert_eq!(token_command(&daemon, &["revoke", &old]).0, Some(0));
-        let enough = calls.load(Ordering::Relaxed) + 20;
-        let is_enough = || (calls.load(Ordering::Relaxed) >= enough).then_some(());
-        eventually("calls go on", is_enough).await;
-    }
-    *used.write().await = None;
-    while let Some(caller) = callers.join_next().await {
-        caller.unwrap();
     }
 }

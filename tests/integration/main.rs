@@ -45,6 +45,7 @@ mod tail;
 mod tail_follow;
 mod tls;
 mod tls_reload;
+mod tokens;
 mod wait;
 mod watch;
 mod watch_files;

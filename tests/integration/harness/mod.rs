@@ -10,6 +10,7 @@ mod process;
 mod refusal;
 mod spec;
 pub(crate) mod tls;
+mod token;
 mod watching;
 
 use std::time::Duration;
@@ -23,6 +24,9 @@ pub(crate) use process::{
 };
 pub(crate) use refusal::{Refused, refused};
 pub(crate) use spec::{argv, millis, pairs, seconds, shell};
+pub(crate) use token::{
+    Api, Bearer, bearer, ended_job, over_tcp, token, token_command, verdict, with_tokens,
+};
 pub(crate) use watching::Watching;
 
 /// How long anything may take before a test gives up. Far more than it ever takes.
