@@ -5,6 +5,8 @@
 
 use clap::Args;
 
+use super::NetworkFlags;
+
 /// The flags of `jobwarden serve`. All are optional and none has been checked yet.
 #[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServeFlags {
@@ -15,8 +17,8 @@ pub struct ServeFlags {
     /// ~/.config/jobwarden/config.toml if it is there]
     #[arg(long, value_name = "FILE")]
     pub config: Option<String>,
-    /// Listen on `unix:PATH` or on HOST:PORT (loopback); may be repeated [default:
-    /// unix:ROOT/jobwarden.sock]
+    /// Listen on `unix:PATH` or on ADDRESS:PORT, which needs TLS unless it is loopback; may be
+    /// repeated [default: unix:ROOT/jobwarden.sock]
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
     /// Let every user of this machine do everything through loopback TCP, without a token
@@ -129,6 +131,9 @@ pub struct ServeFlags {
     /// Write log lines as `human`, `json` or `auto` (human on a terminal) [default: auto]
     #[arg(long, value_name = "FORM")]
     pub log_format: Option<String>,
+    /// The flags of connections.
+    #[command(flatten)]
+    pub network: NetworkFlags,
 }
 
 impl ServeFlags {
@@ -171,7 +176,7 @@ impl ServeFlags {
             "cgroup" => &self.cgroup,
             "log_filter" => &self.log_filter,
             "log_format" => &self.log_format,
-            _ => &None,
+            _ => return self.network.values(key),
         };
         value.as_slice()
     }

@@ -10,6 +10,7 @@ mod flags;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod mistake;
+mod network;
 mod print;
 mod reader;
 mod resolve;
@@ -26,6 +27,7 @@ pub use crate::{
 pub use facts::MachineFacts;
 pub use flags::ServeFlags;
 pub use mistake::{ConfigErrors, Mistake, Source};
+pub use network::{ClientAuth, Network, NetworkFlags};
 pub use resolve::{ConfigFile, Effective, Inputs, default_root, default_socket, usual_root};
 
 /// What the service is told before it starts, resolved and checked.
@@ -98,6 +100,8 @@ pub struct Config {
     pub log_filter: String,
     /// The form of log lines. Default: [`LogFormat::Auto`].
     pub log_format: LogFormat,
+    /// Settings of connections, each with a key of its own.
+    pub network: Network,
 }
 
 /// What one principal may have at most; no bound where there is none.
@@ -124,7 +128,7 @@ impl Config {
 pub enum ListenAddress {
     /// A unix socket at this absolute path, at most 107 bytes.
     Unix(PathBuf),
-    /// A TCP port on a loopback address; port 0 takes any free one.
+    /// A TCP port; port 0 takes any free one.
     Tcp(SocketAddr),
 }
 

@@ -49,6 +49,7 @@ impl Effective {
             cgroup,
             log_filter,
             log_format,
+            network,
         } = &self.config;
         let lines: [Line; 24] = [
             ("root", text(root.display())),
@@ -78,7 +79,7 @@ impl Effective {
         ];
         let mut toml = String::new();
         let lines = lines.into_iter().chain(audit_lines(*audit)).chain(share_lines(*shares));
-        for (key, value) in lines.chain(policy_lines(policy)) {
+        for (key, value) in lines.chain(policy_lines(policy)).chain(network.lines()) {
             let source = self.sources.get(key).unwrap_or(&Source::Default);
             // A path with a line break must not become a line of the file.
             let source = source.to_string().escape_debug().to_string();

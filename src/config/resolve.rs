@@ -11,8 +11,8 @@ use crate::job::{LABELS_MAX, Pattern, Patterns, Policy};
 
 use super::{
     AuditLimits, AuditScope, CgroupUse, Config, ConfigErrors, Durability, FileNotices,
-    ListenAddress, LogFormat, MachineFacts, Mistake, ServeFlags, Shares, Source, reader::Reader,
-    values,
+    ListenAddress, LogFormat, MachineFacts, Mistake, Network, ServeFlags, Shares, Source,
+    reader::Reader, values,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -106,6 +106,7 @@ impl Effective {
         }
         let root = root.unwrap_or_default();
         let listen = listen(&mut reader, &root);
+        let network = Network::read(&mut reader, &listen);
         let working_dir = inputs.machine.home.clone().unwrap_or_else(|| PathBuf::from("/"));
         let running = default_running_jobs(inputs.machine);
         let config = Config {
@@ -157,13 +158,19 @@ impl Effective {
             log_filter: reader
                 .one("log_filter", "info".to_owned(), |it| values::log_filter(it.text)),
             log_format: reader.one("log_format", LogFormat::Auto, |it| values::log_format(it.text)),
+            network,
         };
-        let (sources, mistakes) = reader.finish();
-        if mistakes.is_empty() {
-            Ok(Effective { config, sources })
-        } else {
-            Err(ConfigErrors { mistakes })
-        }
+        finish(config, reader)
+    }
+}
+
+/// The settings, unless something was wrong with them.
+fn finish(config: Config, reader: Reader<'_>) -> Result<Effective, ConfigErrors> {
+    let (sources, mistakes) = reader.finish();
+    if mistakes.is_empty() {
+        Ok(Effective { config, sources })
+    } else {
+        Err(ConfigErrors { mistakes })
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use super::{
-    ConfigErrors, ConfigFile, Durability, Effective, Inputs, ListenAddress, MachineFacts,
-    ServeFlags, Source,
+    ClientAuth, ConfigErrors, ConfigFile, Durability, Effective, Inputs, ListenAddress,
+    MachineFacts, ServeFlags, Source,
 };
 
 fn machine() -> MachineFacts {
@@ -144,4 +144,54 @@ fn the_default_number_of_jobs_follows_memory_and_open_files() {
     assert_eq!(jobs(None, None), 16);
     assert_eq!(jobs(Some(1 << 40), Some(1024)), 96);
     assert_eq!(jobs(Some(1 << 40), Some(10)), 1);
+}
+
+#[test]
+fn a_network_needs_tls_or_an_explicit_word() {
+    let network = |more: &str| resolve(&ServeFlags::default(), &[], Some(more));
+    let open = "listen = [\"127.0.0.1:1\", \"0.0.0.0:7420\", \"[2001:db8::1]:7420\"]\n";
+    let errors = network(open).unwrap_err();
+    assert_eq!(errors.mistakes.len(), 2, "{errors}");
+    let says_what_to_add = |text: &str| {
+        ["--tls-cert", "--tls-key", "--insecure-plaintext-network"]
+            .iter()
+            .all(|it| text.contains(it))
+    };
+    assert!(errors.mistakes.iter().all(|mistake| says_what_to_add(&mistake.remedy)), "{errors}");
+    let tls = "tls_cert = \"/c\"\ntls_key = \"/k\"\n";
+    assert!(network(&format!("{open}{tls}")).is_ok());
+    assert!(network(&format!("{open}insecure_plaintext_network = true\n")).is_ok());
+    assert!(network(&format!("{open}insecure_plaintext_network = false\n")).is_err());
+}
+
+#[test]
+fn settings_of_tls_that_do_not_fit_are_each_told() {
+    let mistakes = |file: &str| {
+        let errors = resolve(&ServeFlags::default(), &[], Some(file)).unwrap_err();
+        errors.mistakes.iter().map(|mistake| mistake.source.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(mistakes("tls_cert = \"/c\"\n"), ["/etc/jw.toml:tls_cert"]);
+    assert_eq!(mistakes("tls_key = \"/k\"\n"), ["/etc/jw.toml:tls_key"]);
+    assert_eq!(
+        mistakes("tls_client_ca = \"/a\"\ntls_client_auth = \"never\"\nmax_connections = 0\n"),
+        [
+            "/etc/jw.toml:tls_client_auth",
+            "/etc/jw.toml:max_connections",
+            "/etc/jw.toml:tls_client_ca"
+        ]
+    );
+    // Nobody may take it that a certificate is asked for when none is.
+    assert_eq!(mistakes("tls_client_auth = \"required\"\n"), ["/etc/jw.toml:tls_client_auth"]);
+}
+
+#[test]
+fn the_printed_settings_of_tls_give_the_same_again() {
+    let file = "tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_client_ca = \"/a\"\n\
+                tls_client_auth = \"optional\"\ninsecure_plaintext_network = true\n";
+    let effective = resolve(&ServeFlags::default(), &[], Some(file)).unwrap();
+    let network = &effective.config.network;
+    assert_eq!(network.tls_client_auth, ClientAuth::Optional);
+    assert_eq!((network.max_connections, network.max_socket_connections), (1024, 8192));
+    let again = resolve(&ServeFlags::default(), &[], Some(&effective.to_toml())).unwrap();
+    assert_eq!(again.config, effective.config);
 }

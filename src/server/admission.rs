@@ -15,14 +15,13 @@ use tonic::{
     body::Body,
     codegen::{
         Bytes,
-        http::{Extensions, HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION},
+        http::{HeaderMap, HeaderValue, Request, Response, header::AUTHORIZATION},
     },
-    transport::server::{TcpConnectInfo, UdsConnectInfo},
 };
 use tower::{Layer, Service};
 
 use crate::{
-    access::{Admission, Audit, Denied, Gate, Identity, Peer, Place},
+    access::{Audit, Denied, Gate, Identity, Peer},
     job::Time,
     service::status::Refusal,
     sys::clock,
@@ -115,7 +114,7 @@ where
 impl AdmissionLayer {
     /// Records a call that was not let in.
     fn record<B>(&self, request: &Request<B>) {
-        let Some(peer) = peer_of(request.extensions()) else { return };
+        let Some(peer) = request.extensions().get::<Peer>() else { return };
         let path = request.uri().path();
         if let Some(entry) = self.audit.unknown(&peer.place, path, "UNAUTHENTICATED") {
             let audit = Arc::clone(&self.audit);
@@ -126,14 +125,13 @@ impl AdmissionLayer {
     /// Lets a call in, and notes on it who makes it.
     fn admit<B>(&self, request: &mut Request<B>) -> Result<Identity, Denied> {
         // Without a peer nothing is known but what the call brings along.
-        let peer = peer_of(request.extensions()).ok_or(Denied::NoToken)?;
+        let peer = request.extensions().get::<Peer>().cloned().ok_or(Denied::NoToken)?;
         let headers = request.headers().get_all(AUTHORIZATION);
         let headers = headers.iter().map(HeaderValue::as_bytes);
         let identity = self.gate.admit(&peer.place, headers, Time::from(clock::now()))?;
         peer.admission.admit();
         // Nothing behind the gate has a use for the token.
         request.headers_mut().remove(AUTHORIZATION);
-        request.extensions_mut().insert(peer);
         request.extensions_mut().insert(identity.clone());
         Ok(identity)
     }
@@ -162,20 +160,6 @@ impl AdmissionLayer {
             }
         }
     }
-}
-
-fn peer_of(extensions: &Extensions) -> Option<Peer> {
-    if let Some(peer) = extensions.get::<Peer>() {
-        return Some(peer.clone());
-    }
-    let place = if let Some(local) = extensions.get::<UdsConnectInfo>() {
-        let credentials = local.peer_cred?;
-        Place::Unix { pid: credentials.pid(), uid: credentials.uid(), gid: credentials.gid() }
-    } else {
-        let address = extensions.get::<TcpConnectInfo>()?.remote_addr()?;
-        Place::Tcp { address, is_encrypted: false, certificate: None }
-    };
-    Some(Peer { place, admission: Admission::default() })
 }
 
 /// Answers a call until its caller would not be let in any more.

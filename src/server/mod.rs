@@ -3,13 +3,17 @@
 //! The parts that wait for the kernel have a thread each; everything that waits for callers
 //! runs on tokio. Nothing here forks, and nothing that runs depends on this process living on.
 
+mod accept;
 mod admission;
+mod connection;
 mod health;
 mod layers;
 mod listen;
 mod logging;
 mod parts;
 mod retention;
+mod seats;
+mod tls;
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -28,12 +32,14 @@ use tower_http::catch_panic::CatchPanicLayer;
 pub use listen::ListenError;
 #[cfg(test)]
 pub(crate) use parts::take_notice;
+pub use tls::{TlsError, TlsErrors};
 
 use self::{
     admission::AdmissionLayer,
     layers::{Activity, ActivityLayer, DetailsLayer},
-    listen::Listener,
+    listen::{ConnectionLimits, Listener},
     parts::{Parts, assemble, start_threads, stop_threads},
+    tls::{Tls, TlsFiles},
 };
 use crate::{
     access::{Audit, Gate, Rules, TokenFile},
@@ -52,6 +58,12 @@ const REQUEST_BYTES_BESIDES_STDIN: u64 = 3 * 1024 * 1024;
 const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// All headers of one call, unpacked: a token and some tracing take 2 KiB.
+const HEADER_BYTES_MAX: u32 = 16 * 1024;
+/// Calls of one connection that were taken back before we came to them; then it is cut.
+const PENDING_RESETS_MAX: usize = 20;
+/// Faults of one connection that we answered by taking back a call; then it is cut.
+const ANSWERED_FAULTS_MAX: usize = 256;
 
 /// What keeps the service from starting or ends it.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +74,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// TLS cannot be spoken with the files that the settings name.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(TlsErrors),
     /// The operating system refused something.
     #[error("cannot {action}")]
     System {
@@ -81,7 +96,7 @@ impl ServeError {
         match self {
             Self::Store(error) => matches!(error, StoreError::InUse { .. }),
             Self::Listen(error) => error.is_taken(),
-            Self::System { .. } | Self::Transport(_) => false,
+            Self::Tls(_) | Self::System { .. } | Self::Transport(_) => false,
         }
     }
 }
@@ -109,7 +124,12 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         .build()
         .map_err(system("start the runtime"))?;
     let served = runtime.block_on(async {
-        let listeners = listen::bind_all(&config.listen).await?;
+        // From here on SIGHUP ends nothing.
+        let hangups = signal(SignalKind::hangup()).map_err(system("wait for signals"))?;
+        let files = TlsFiles::of(&config.network);
+        let tls = files.map(Tls::load).transpose().map_err(ServeError::Tls)?;
+        let listeners = listen::bind_all(config, tls.as_ref()).await?;
+        tokio::spawn(tls::watch(tls, hangups));
         let parts = assemble(config, &store, open_files)?;
         let found = recover::recover(&parts.catalog, &parts.watcher)?;
         tracing::info!(
@@ -152,6 +172,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     // Before anybody is told to call: the first to ask must get an answer.
     health::look(&health_reporter, parts.catalog.store(), &parts.launch).await;
 
+    let connections = ConnectionLimits::of(&config.network);
     let mut servers = JoinSet::new();
     let mut paths = Vec::new();
     for listener in listeners {
@@ -159,7 +180,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
         // For scripts and people alike: one line for each address, once it can be called.
         eprintln!("listening on {}", listener.address());
         paths.extend(listener.socket_path());
-        servers.spawn(listener.serve(router.clone(), drain.clone()));
+        servers.spawn(listener.serve(router.clone(), connections, drain.clone()));
     }
     let background = {
         let mut background = JoinSet::new();
@@ -281,6 +302,9 @@ fn routes(
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
+        .http2_max_local_error_reset_streams(Some(ANSWERED_FAULTS_MAX))
         .layer(layers)
         .add_service(service)
         .add_service(health)

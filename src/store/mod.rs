@@ -87,6 +87,9 @@ impl Store {
         let layout = Layout::new(root);
         fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
         check_version(root)?;
+        if dir::make_private(root).map_err(StoreError::io("make private", root))? {
+            tracing::warn!(root = %root.display(), "other users had access; they have none now");
+        }
         let lock = take_lock(root)?;
         for path in
             [layout.jobs(), layout.inbox(), layout.requests(), layout.active(), layout.trash()]

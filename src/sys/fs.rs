@@ -8,7 +8,7 @@ use std::{
     io::{self, Read as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
-        unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+        unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     },
     path::Path,
 };
@@ -240,6 +240,10 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
     faults::check()?;
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    check_regular(file)
+}
+
+fn check_regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -249,14 +253,26 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 
 /// Reads a regular file of at most `bytes_max` bytes.
 pub fn read_small(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    read_regular(open_regular(path)?, bytes_max)
+}
+
+fn read_regular(file: File, bytes_max: usize) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX).saturating_add(1);
-    open_regular(path)?.take(limit).read_to_end(&mut bytes)?;
+    file.take(limit).read_to_end(&mut bytes)?;
     if bytes.len() > bytes_max {
         let text = format!("it is larger than {bytes_max} bytes");
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
     }
     Ok(bytes)
+}
+
+/// Reads a regular file that an administrator named, links followed, and tells its mode.
+pub fn read_named(path: &Path, bytes_max: usize) -> io::Result<(Vec<u8>, u32)> {
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = check_regular(OpenOptions::new().read(true).custom_flags(flags).open(path)?)?;
+    let mode = file.metadata()?.mode() & 0o7777;
+    Ok((read_regular(file, bytes_max)?, mode))
 }
 
 /// Reads a regular file, or tells that there is none.

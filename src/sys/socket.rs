@@ -1,12 +1,21 @@
-//! The socket between the service and its launcher: whole messages, in order, with an end.
+//! Sockets: between the service and its launcher (whole messages, in order, with an end), and who
+//! may connect to one that has a path.
 
 use std::{
+    fs::{OpenOptions, Permissions},
     io,
-    os::fd::{AsFd, AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd, AsRawFd as _, OwnedFd},
+        unix::fs::{FileTypeExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    },
+    path::Path,
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+use nix::{
+    libc,
+    sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair},
+};
 
 use super::io_error;
 
@@ -39,4 +48,16 @@ pub fn send_message_within(socket: impl AsFd, message: &[u8], limit: Duration) -
 /// Receives one message into `buffer`; zero bytes mean that the other side is gone.
 pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize> {
     recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT).map_err(io_error)
+}
+
+/// Sets who may connect to the socket at `path`. A link in its place is not followed.
+pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
+    let flags = libc::O_PATH | libc::O_NOFOLLOW;
+    let socket = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    if !socket.metadata()?.file_type().is_socket() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a socket any more"));
+    }
+    // A descriptor that only stands for a place has no other way (open(2), O_PATH).
+    let by_descriptor = format!("/proc/self/fd/{}", socket.as_raw_fd());
+    std::fs::set_permissions(by_descriptor, Permissions::from_mode(mode))
 }

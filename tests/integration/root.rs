@@ -128,6 +128,39 @@ async fn all_that_is_wrong_with_the_settings_is_told_at_once() {
 }
 
 #[tokio::test]
+async fn a_root_that_others_could_enter_is_made_private_with_a_warning() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    let daemon = Daemon::start_on(Setup::default(), root, folder).await;
+    assert_eq!(fs::metadata(daemon.root()).unwrap().permissions().mode() & 0o777, 0o700);
+    assert!(daemon.lines().iter().any(|line| line.contains("other users had access")));
+}
+
+#[tokio::test]
+async fn a_link_in_the_place_of_the_socket_is_refused_and_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    std::os::unix::fs::symlink(at("elsewhere"), at("socket")).unwrap();
+    let (root, listen) =
+        (at("root").display().to_string(), format!("unix:{}", at("socket").display()));
+    let (code, text) = serve_to_end(&["--root", &root, "--listen", &listen]).await;
+    assert_eq!(code, Some(70), "{text}");
+    assert!(text.contains("is no socket; remove it or give another --listen"), "{text}");
+    assert!(fs::symlink_metadata(at("socket")).unwrap().is_symlink() && !at("elsewhere").exists());
+}
+
+#[tokio::test]
+async fn a_socket_is_for_all_only_when_other_users_are_let_in() {
+    for (flags, expected) in [(&[][..], 0o600), (&["--unix-users", "65534=reader"][..], 0o666)] {
+        let daemon = Daemon::start_with(Setup::flags(flags)).await;
+        let mode = fs::metadata(daemon.socket()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, expected, "{flags:?}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_else_may_look_into_the_root() {
     let daemon = Daemon::start_with(Setup::default()).await;
     let id = daemon.exec(crate::harness::shell("echo on; echo err >&2")).await;

@@ -14,10 +14,12 @@ use jobwarden::api::job_service_client::JobServiceClient;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 
 use super::{
-    DEADLINE, LOOK_EVERY, eventually,
+    DEADLINE, LOOK_EVERY,
+    connect::{connect, connect_to_socket},
+    eventually,
     process::{Process, carriers, children_of, kill_process, signal_process},
     within,
 };
@@ -99,7 +101,9 @@ impl Daemon {
             return Err(lines.lock().expect("no panic").clone());
         };
         let launchers = children_of(pid_of(&process)).into_iter().filter_map(Process::of).collect();
-        let channel = connect(tcp).await;
+        // With TLS a test brings a client of its own.
+        let is_plain = !setup.flags.iter().any(|flag| flag == "--tls-cert");
+        let channel = if is_plain { connect(tcp).await } else { connect_to_socket(&root).await };
         let api = JobServiceClient::new(channel).max_decoding_message_size(REPLY_BYTES_MAX);
         let folder = Some(folder);
         Ok(Daemon { setup, root, process, launchers, lines, tcp, api, folder })
@@ -143,17 +147,7 @@ impl Daemon {
 
     /// A client over the unix socket, whose principal is the user.
     pub(crate) async fn api_over_socket(&self) -> JobServiceClient<Channel> {
-        let path = self.socket();
-        let connector = tower::service_fn(move |_| {
-            let path = path.clone();
-            async move {
-                let stream = tokio::net::UnixStream::connect(path).await?;
-                Ok::<_, std::io::Error>(hyper_util::rt::TokioIo::new(stream))
-            }
-        });
-        let endpoint = Endpoint::from_static("http://localhost");
-        let channel = endpoint.connect_with_connector(connector).await.expect("the socket answers");
-        JobServiceClient::new(channel)
+        JobServiceClient::new(connect_to_socket(&self.root).await)
     }
 
     /// The launcher that the service uses now.
@@ -234,6 +228,11 @@ impl Daemon {
     pub(crate) fn terminate(&mut self) {
         self.note_launchers();
         signal_process(self.pid(), Signal::SIGTERM);
+    }
+
+    /// Sends the service a SIGHUP.
+    pub(crate) fn hang_up(&self) {
+        signal_process(self.pid(), Signal::SIGHUP);
     }
 
     /// Waits for the end of the service, which something has asked for.
@@ -365,11 +364,6 @@ async fn ready(lines: &mut mpsc::UnboundedReceiver<String>) -> Option<SocketAddr
         }
     }
     tcp
-}
-
-async fn connect(address: SocketAddr) -> Channel {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).expect("it is an address");
-    endpoint.connect().await.expect("the service answers")
 }
 
 fn pid_of(process: &Child) -> i32 {

@@ -2,11 +2,14 @@
 
 mod calls;
 mod client;
+mod connect;
 mod daemon;
+pub(crate) mod frames;
 mod output;
 mod process;
 mod refusal;
 mod spec;
+pub(crate) mod tls;
 mod token;
 mod watching;
 
