@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{Display, Write as _},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -22,6 +23,7 @@ impl Effective {
             max_queued_jobs,
             default_timeout,
             default_working_dir,
+            confinement,
             max_stdin_bytes,
             max_wait,
             max_streams,
@@ -37,6 +39,7 @@ impl Effective {
             log_filter,
             log_format,
         } = &self.config;
+        let (home, path) = (text("home"), |path: &PathBuf| text(path.display()));
         let listen = listen.iter().map(|address| Value::String(address.to_string())).collect();
         let lines: [(&'static str, Value); 22] = [
             ("root", text(root.display())),
@@ -46,7 +49,7 @@ impl Effective {
             ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
             ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
             ("default_timeout", optional_duration(*default_timeout)),
-            ("default_working_dir", text(default_working_dir.display())),
+            ("default_working_dir", default_working_dir.as_ref().map_or(home, path)),
             ("max_stdin_bytes", bytes(*max_stdin_bytes)),
             ("max_wait", optional_duration(Some(*max_wait))),
             ("max_streams", Value::Integer(i64::from(*max_streams))),
@@ -63,7 +66,7 @@ impl Effective {
             ("log_format", text(log_format_name(*log_format))),
         ];
         let mut toml = String::new();
-        for (key, value) in lines {
+        for (key, value) in lines.into_iter().chain(confinement.lines()) {
             let source = self.sources.get(key).unwrap_or(&Source::Default);
             // A path with a line break must not become a line of the file.
             let source = source.to_string().escape_debug().to_string();

@@ -40,7 +40,10 @@ fn without_any_source_the_documented_defaults_hold() {
     assert_eq!(config.max_running_jobs, 512);
     assert_eq!(config.max_queued_jobs, 100_000);
     assert_eq!(config.default_timeout, None);
-    assert_eq!(config.default_working_dir, PathBuf::from("/home/ada"));
+    assert_eq!(config.default_working_dir, Some(PathBuf::from("/home/ada")));
+    let confinement = &config.confinement;
+    assert_eq!((confinement.run_as.as_ref(), confinement.no_new_privs), (None, true));
+    assert_eq!((confinement.umask, confinement.rlimits.len()), (0o022, 0));
     assert_eq!(config.max_wait, Duration::from_hours(1));
     assert_eq!(config.log_filter, "info");
 }
@@ -114,6 +117,10 @@ fn the_printed_settings_give_the_same_settings_again() {
     let flags = ServeFlags {
         listen: vec!["unix:/tmp/a \"b\".sock".to_owned(), "[::1]:7420".to_owned()],
         retention: Some("30days".to_owned()),
+        run_as: Some("ada:100".to_owned()),
+        no_new_privs: Some("false".to_owned()),
+        umask: Some("7".to_owned()),
+        rlimits: vec!["nofile=1024".to_owned(), "as=4GiB".to_owned()],
         ..ServeFlags::default()
     };
     let effective = resolve(&flags, &[("JOBWARDEN_MAX_WAIT", "90s")], None).unwrap();
@@ -141,4 +148,23 @@ fn the_default_number_of_jobs_follows_memory_and_open_files() {
     assert_eq!(jobs(None, None), 16);
     assert_eq!(jobs(Some(1 << 40), Some(1024)), 96);
     assert_eq!(jobs(Some(1 << 40), Some(10)), 1);
+}
+
+#[test]
+fn jobs_that_run_as_a_user_start_in_its_home_unless_a_directory_is_given() {
+    let dir = |file: &str| {
+        let config = resolve(&ServeFlags::default(), &[], Some(file)).unwrap().config;
+        config.default_working_dir
+    };
+    assert_eq!(dir("run_as = \"ada\""), None);
+    assert_eq!(dir("run_as = \"ada\"\ndefault_working_dir = \"/srv\""), Some("/srv".into()));
+    assert_eq!(dir("default_working_dir = \"home\""), Some("/home/ada".into()));
+}
+
+#[test]
+fn a_resource_that_is_limited_twice_is_a_mistake() {
+    let errors = resolve(&ServeFlags::default(), &[("JOBWARDEN_RLIMITS", "core=0, core=1")], None);
+    let errors = errors.unwrap_err();
+    assert_eq!(errors.mistakes[0].source, Source::Environment("JOBWARDEN_RLIMITS".to_owned()));
+    assert!(errors.mistakes[0].remedy.contains("twice"), "{errors}");
 }

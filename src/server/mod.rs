@@ -3,6 +3,7 @@
 //! The parts that wait for the kernel have a thread each; everything that waits for callers
 //! runs on tokio. Nothing here forks, and nothing that runs depends on this process living on.
 
+mod confine;
 mod health;
 mod layers;
 mod listen;
@@ -24,6 +25,7 @@ use tower::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use confine::RunAsError;
 pub use listen::ListenError;
 #[cfg(test)]
 pub(crate) use parts::take_notice;
@@ -59,6 +61,9 @@ pub enum ServeError {
     /// An address cannot be listened on.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// Jobs cannot run as they are to.
+    #[error(transparent)]
+    RunAs(#[from] RunAsError),
     /// The operating system refused something.
     #[error("cannot {action}")]
     System {
@@ -78,8 +83,13 @@ impl ServeError {
         match self {
             Self::Store(error) => matches!(error, StoreError::InUse { .. }),
             Self::Listen(error) => error.is_taken(),
-            Self::System { .. } | Self::Transport(_) => false,
+            Self::RunAs(_) | Self::System { .. } | Self::Transport(_) => false,
         }
+    }
+
+    /// Whether a setting is wrong, which trying again does not mend.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::RunAs(_))
     }
 }
 
@@ -97,9 +107,12 @@ pub fn detach() {
 pub fn run(config: &Config) -> Result<(), ServeError> {
     logging::init(&config.log_filter, config.log_format);
     process::set_private_umask();
+    process::forbid_dumps();
     faults::role(faults::Role::Service);
     let open_files =
         process::raise_open_files_limit().map_err(system("raise the limit of open files"))?;
+    // First: what is wrong with the settings leaves nothing behind.
+    let rules = confine::confinement(config)?;
     let store = Arc::new(Store::open(&config.root)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -107,7 +120,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         .map_err(system("start the runtime"))?;
     let served = runtime.block_on(async {
         let listeners = listen::bind_all(&config.listen).await?;
-        let parts = assemble(config, &store, open_files)?;
+        let parts = assemble(config, &store, open_files, rules)?;
         let found = recover::recover(&parts.catalog, &parts.watcher)?;
         tracing::info!(
             root = %config.root.display(),

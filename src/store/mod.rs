@@ -4,6 +4,7 @@
 //! keeps what it has read: an index in memory is the business of `catalog`.
 
 mod announcement;
+mod confinement_record;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

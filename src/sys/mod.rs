@@ -3,8 +3,10 @@
 //! Nothing here knows what a job is. Functions return `io::Error` so that callers can name the
 //! file or the process in errors of their own.
 
+pub mod account;
 pub mod cgroup;
 pub mod clock;
+pub mod confine;
 pub mod dir;
 pub mod faults;
 pub mod fs;

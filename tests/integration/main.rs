@@ -12,6 +12,7 @@ mod broken;
 mod cancel;
 mod change;
 mod cli_reconnect;
+mod confine;
 mod deaths;
 mod delete;
 mod drain;
