@@ -23,6 +23,8 @@ use super::{StoreError, layout, record, requests_record as asked, slots, spec_re
 const SPEC_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most bytes of the other small files.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes of standard input that any server accepts.
+const STDIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most bytes of a file of secrets.
 const SECRETS_BYTES_MAX: usize = SPEC_BYTES_MAX;
 
@@ -357,7 +359,7 @@ impl JobDir {
     /// The bytes of standard input.
     pub fn stdin(&self) -> Result<Vec<u8>, StoreError> {
         let path = self.stdin_path();
-        std::fs::read(&path).map_err(StoreError::io("read", &path))
+        fs::read_small(&path, STDIN_BYTES_MAX).map_err(StoreError::io("read", &path))
     }
 
     /// The id that the name of the folder says.
