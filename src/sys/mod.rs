@@ -59,6 +59,14 @@ pub fn is_disk_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(ENOSPC | EDQUOT))
 }
 
+/// Whether an error says that something else stands in the place of a plain file: a link, a folder,
+/// a socket, a FIFO, a device, or more than a file of its kind can hold.
+pub fn is_no_plain_file(error: &io::Error) -> bool {
+    use nix::libc::{EISDIR, ELOOP, ENXIO};
+    let by_kind = [io::ErrorKind::InvalidInput, io::ErrorKind::FileTooLarge];
+    matches!(error.raw_os_error(), Some(ELOOP | EISDIR | ENXIO)) || by_kind.contains(&error.kind())
+}
+
 fn io_error(errno: Errno) -> io::Error {
     io::Error::from_raw_os_error(errno as i32)
 }

@@ -11,7 +11,7 @@ use jobwarden::api::{JobSpec, RerunRequest};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tonic::Code;
 
-use crate::harness::{Daemon, JobFacts as _, Setup, argv, eventually, shell};
+use crate::harness::{Daemon, JobFacts as _, Setup, argv, eventually, refused, shell};
 
 /// The most bytes of a file of variables.
 const ENV_FILE_BYTES_MAX: usize = 1024 * 1024;
@@ -153,7 +153,8 @@ async fn an_answer_does_not_go_through_a_link_in_a_dropped_folder() {
 async fn what_stands_in_the_place_of_a_jobs_files_is_not_followed() {
     let mut daemon = Daemon::start().await;
     let private = daemon.beside().join("private");
-    fs::write(&private, "private\n").unwrap();
+    let content = "nobody's business";
+    fs::write(&private, content).unwrap();
     let mut ids = Vec::new();
     for _ in 0..3 {
         let id = daemon.exec(JobSpec { stdin: b"in".to_vec(), ..shell("cat") }).await;
@@ -172,15 +173,15 @@ async fn what_stands_in_the_place_of_a_jobs_files_is_not_followed() {
     }
     let daemon = daemon.restart().await;
     for id in &ids[..2] {
-        let error = daemon.try_status(id).await.unwrap_err();
-        assert_ne!(error.code(), Code::NotFound, "{error:?}");
-        assert!(!format!("{error:?}").contains("private\n"));
+        let error = refused(daemon.try_status(id).await);
+        assert_eq!(error.kind(), (Code::DataLoss, "RECORD_CORRUPT"), "{error:?}");
+        assert!(error.metadata["file"].contains(id) && !format!("{error:?}").contains(content));
     }
     let request = RerunRequest { job_id: ids[2].clone(), ..RerunRequest::default() };
     let answered = crate::harness::within("Rerun", daemon.api().rerun(request)).await;
     assert!(answered.is_err(), "nobody waits for who never writes");
     assert_eq!(daemon.run(argv(&["true"])).await.exit_code(), Some(0));
-    assert_eq!(fs::read_to_string(private).unwrap(), "private\n");
+    assert_eq!(fs::read_to_string(private).unwrap(), content);
 }
 
 #[tokio::test]
