@@ -19,6 +19,9 @@ use crate::harness::{
 /// A user and a group that no account has: what they may is what everybody may.
 const STRANGER: &str = "61234:61235";
 
+/// A group of the service that its jobs are not in.
+const OF_SERVICE: u32 = 61_299;
+
 fn is_root(promise: &str) -> bool {
     let is_root = nix::unistd::geteuid().is_root();
     if !is_root {
@@ -135,13 +138,24 @@ async fn a_file_of_variables_is_read_with_the_rights_of_the_user() {
     if !is_root("run_as with env_files") {
         return;
     }
-    let daemon = daemon_as(STRANGER, &[]).await;
+    let home = tempfile::tempdir().unwrap();
+    set_mode(home.path(), 0o755);
+    // A service with a group of its own, which is not the job's.
+    let script = home.path().join("start");
+    let binary = env!("CARGO_BIN_EXE_jobwarden");
+    let start = format!("#!/bin/sh\nexec setpriv --groups=0,{OF_SERVICE} {binary} \"$@\"\n");
+    fs::write(&script, start).unwrap();
+    set_mode(&script, 0o755);
+    let setup = Setup { binary: Some(script), ..Setup::flags(&["--run-as", STRANGER]) };
+    let root = home.path().join("root");
+    let daemon = Daemon::start_on(setup, root, home).await;
     let file = daemon.beside().join("variables");
     fs::write(&file, "A=1\n").unwrap();
     let spec =
         || JobSpec { env_files: vec![file.to_str().unwrap().to_owned()], ..shell("echo $A") };
     // Neither the owner, nor its group, nor the rights of root beyond permissions.
-    for mode in [0o600, 0o640] {
+    for (mode, gid) in [(0o600, 0), (0o640, 0), (0o640, OF_SERVICE)] {
+        std::os::unix::fs::chown(&file, None, Some(gid)).unwrap();
         set_mode(&file, mode);
         let error = launch_error(&daemon, spec()).await;
         assert_eq!((error.stage.as_str(), error.errno_name.as_str()), ("env_file", "EACCES"));
@@ -151,6 +165,7 @@ async fn a_file_of_variables_is_read_with_the_rights_of_the_user() {
     std::os::unix::fs::chown(&file, None, Some(61235)).unwrap();
     set_mode(&file, 0o640);
     assert_eq!(prints(&daemon, spec()).await, "1\n");
+    assert_eq!(status_of(&daemon, "Groups").await, "61235");
 }
 
 #[tokio::test]
