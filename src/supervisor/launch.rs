@@ -77,12 +77,12 @@ pub(super) fn launch(
     started.process.pid = child.pid;
     started.process.start_ticks = child.start_ticks;
     record.announced(announcement, Some(started.clone()))?;
-    record.append(&Event::Started(started))?;
-    faults::point("supervisor.started");
     if !record.accepted().spec.secret_keys.is_empty() {
-        // It runs: no later step needs the values.
+        // It runs: no later step needs the values. Once the start is told, no file has them.
         let _ = record.dir().remove_secrets();
     }
+    record.append(&Event::Started(started))?;
+    faults::point("supervisor.started");
     let capture = Capture::new(record.dir(), fifos, &record.accepted().spec);
     let (main, family) = (MainProcess::Own(child), Family::Own);
     Ok(Launched::Running(Box::new(Live { main, family, capture, group })))

@@ -15,6 +15,8 @@ use crate::harness::{
     Daemon, JobFacts as _, Setup, Watching, argv, carriers, eventually, millis, pairs, shell,
 };
 
+const NONE: [PathBuf; 0] = [];
+
 /// A text that is nowhere else on this machine.
 fn secret() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
@@ -97,9 +99,8 @@ async fn a_secret_is_in_the_process_of_the_job_and_nowhere_else() {
     let own = carriers(&format!("JOBWARDEN_JOB_ID={id}"));
     assert!(!own.is_empty());
     assert_eq!(processes_with(&secret), own, "only the job's own processes have it");
-    // Its file goes right after the start is known.
-    let gone = || files_with(daemon.beside(), &secret).is_empty().then_some(());
-    eventually("no file has it", gone).await;
+    // Its file goes before the start is told.
+    assert_eq!(files_with(daemon.beside(), &secret), NONE);
     assert!(!replies(&daemon, &id, None).await.contains(&secret));
 
     fs::write(&gate, "go\n").unwrap();
@@ -116,7 +117,7 @@ async fn a_secret_is_in_the_process_of_the_job_and_nowhere_else() {
     daemon.delete(&again, true).await.unwrap();
 
     assert_eq!(processes_with(&secret), [0; 0]);
-    assert_eq!(files_with(daemon.beside(), &secret), [PathBuf::new(); 0]);
+    assert_eq!(files_with(daemon.beside(), &secret), NONE);
     assert!(!daemon.lines().join("\n").contains(&secret), "not even the finest log has it");
 }
 
@@ -127,14 +128,14 @@ async fn the_file_of_secrets_goes_with_every_way_of_not_starting() {
     let secret_env = pairs([("KEY", &secret)]);
     let broken = JobSpec { secret_env: secret_env.clone(), ..argv(&["/nonexistent/program"]) };
     assert_eq!(daemon.run(broken).await.cause(), EndCause::LaunchFailed);
-    assert_eq!(files_with(daemon.root(), &secret), [PathBuf::new(); 0]);
+    assert_eq!(files_with(daemon.root(), &secret), NONE);
     let gate = daemon.exec(shell("sleep 600")).await;
     daemon.started(&gate).await;
     let late = JobSpec { secret_env, queue_timeout: millis(300), ..shell("true") };
     let id = daemon.exec(late).await;
     assert_eq!(files_with(daemon.root(), &secret), [daemon.folder(&id).join("secret.json")]);
     assert_eq!(daemon.wait(&id).await.cause(), EndCause::QueueTimedOut);
-    assert_eq!(files_with(daemon.root(), &secret), [PathBuf::new(); 0]);
+    assert_eq!(files_with(daemon.root(), &secret), NONE);
     daemon.delete(&gate, true).await.unwrap();
 }
 
@@ -155,7 +156,7 @@ async fn a_file_of_secrets_that_a_crash_left_goes_at_the_next_start() {
     fs::write(dropped.join("spec.json"), spec).unwrap();
     fs::write(dropped.join("accepted"), &id).unwrap();
     let daemon = daemon.restart().await;
-    assert_eq!(files_with(daemon.root(), &secret), [PathBuf::new(); 0]);
+    assert_eq!(files_with(daemon.root(), &secret), NONE);
 }
 
 #[tokio::test]
