@@ -29,12 +29,19 @@ pub fn recover(catalog: &Arc<Catalog>, watcher: &Watcher) -> Result<Recovered, S
     let mut recovered = Recovered::default();
     tell_vanished(catalog);
     finish_removals(catalog)?;
+    if let Err(error) = store.forget_all_dropped_secrets() {
+        tracing::warn!(%error, "secrets may be left in the inbox");
+    }
     let marked: BTreeSet<JobId> = store.active_ids()?.into_iter().collect();
     let told_active: BTreeSet<JobId> = catalog.told_active().into_iter().collect();
     for id in possibly_active(catalog, &marked)? {
         match store.job_dir(id).read() {
             Ok(job) if job.state.is_ended() => {
                 recovered.ended += 1;
+                if !job.accepted.spec.secret_keys.is_empty() {
+                    // Removed before the end was recorded, but a power cut may bring it back.
+                    store.job_dir(id).remove_secrets()?;
+                }
                 // After a boot of the host every job comes by here; List reads those it needs.
                 let has_news = marked.contains(&id) || told_active.contains(&id);
                 if has_news && catalog.tell_ended(job) {

@@ -322,7 +322,7 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::{
-        job::{Accepted, Command, Durability, EnvInheritance, Spec, State},
+        job::{Accepted, Command, Confinement, Durability, EnvInheritance, Spec, State},
         store::{Journal, JournalLimits},
     };
 
@@ -365,6 +365,7 @@ pub(crate) mod tests {
             working_dir: "/".to_owned(),
             timeout: None,
             durability: Durability::Process,
+            confinement: Confinement::default(),
         };
         Arc::new(Job {
             accepted: Arc::new(accepted),

@@ -9,7 +9,7 @@ use crate::{
 
 use super::{
     Global, Outcome,
-    failure::{DONE, Failure, INTERNAL, TRY_AGAIN},
+    failure::{DONE, Failure, INTERNAL, TRY_AGAIN, USAGE},
     output,
 };
 
@@ -55,7 +55,11 @@ fn run_server(config: &Config, is_detached: bool) -> Outcome {
         server::detach();
     }
     server::run(config).map(|()| DONE).map_err(|error| {
-        let code = if error.is_taken() { TRY_AGAIN } else { INTERNAL };
+        let code = match (error.is_taken(), error.is_usage()) {
+            (true, _) => TRY_AGAIN,
+            (false, true) => USAGE,
+            (false, false) => INTERNAL,
+        };
         let mut text = error.to_string();
         let mut source = std::error::Error::source(&error);
         while let Some(cause) = source {

@@ -85,9 +85,23 @@ pub struct ServeFlags {
     /// Limit the run time of jobs that have no limit of their own [default: none]
     #[arg(long, value_name = "DURATION")]
     pub default_timeout: Option<String>,
-    /// Run jobs that name no directory here [default: the home directory]
+    /// Run jobs that name no directory here; `home` for that of whom they run as [default: home]
     #[arg(long, value_name = "DIR")]
     pub default_working_dir: Option<String>,
+    /// Run jobs as this user: USER, USER:GROUP or UID:GID; the service must run as root
+    /// [default: as the service]
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub run_as: Option<String>,
+    /// Let jobs gain no rights by what they execute, as with sudo [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub no_new_privs: Option<String>,
+    /// Take these permissions from files that jobs make, in octal [default: 022]
+    #[arg(long, value_name = "OCTAL")]
+    pub umask: Option<String>,
+    /// Limit each process of a job, for example nofile=1024, as=4GiB or core=0; may be repeated
+    /// [default: none]
+    #[arg(long, value_name = "NAME=NUMBER")]
+    pub rlimits: Vec<String>,
     /// Accept at most this many bytes of standard input for a job [default: 1MiB]
     #[arg(long, value_name = "BYTES")]
     pub max_stdin_bytes: Option<String>,
@@ -152,6 +166,10 @@ impl ServeFlags {
             "max_timeout" => &self.max_timeout,
             "max_output_bytes" => &self.max_output_bytes,
             "max_labels" => &self.max_labels,
+            "rlimits" => return &self.rlimits,
+            "run_as" => &self.run_as,
+            "no_new_privs" => &self.no_new_privs,
+            "umask" => &self.umask,
             "root" => &self.root,
             "insecure_loopback_without_token" => &self.insecure_loopback_without_token,
             "audit" => &self.audit,

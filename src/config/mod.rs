@@ -5,6 +5,7 @@
 //! stands and what would be right. Nothing here creates, opens or changes anything but the file
 //! that is read; what the settings lead to is decided in `server`.
 
+mod confinement;
 mod facts;
 mod flags;
 #[cfg(feature = "fuzzing")]
@@ -24,6 +25,7 @@ pub use crate::{
     access::{AuditLimits, AuditScope, CertificateRule, UnixUser},
     job::{Durability, Policy},
 };
+pub use confinement::{ConfinementSettings, RunAs};
 pub use facts::MachineFacts;
 pub use flags::ServeFlags;
 pub use mistake::{ConfigErrors, Mistake, Source};
@@ -67,8 +69,11 @@ pub struct Config {
     pub policy: Policy,
     /// The run time limit of a job without one, at most 10 years. Default: none.
     pub default_timeout: Option<Duration>,
-    /// The directory of a job without one, absolute. Default: the home of the account, else `/`.
-    pub default_working_dir: PathBuf,
+    /// The directory of a job without one, absolute; `None` for the home of whom jobs run as.
+    /// Default: that, or the home of the account of the service, else `/`.
+    pub default_working_dir: Option<PathBuf>,
+    /// What jobs are confined to.
+    pub confinement: ConfinementSettings,
     /// The most bytes of a job's standard input, at most 64 MiB. Default: 1 MiB.
     pub max_stdin_bytes: u64,
     /// The longest time that one Wait waits, 1 s to 24 h. Default: 1 h.

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::{Display, Write as _},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -35,6 +36,7 @@ impl Effective {
             policy,
             default_timeout,
             default_working_dir,
+            confinement,
             max_stdin_bytes,
             max_wait,
             max_streams,
@@ -51,6 +53,7 @@ impl Effective {
             log_format,
             network,
         } = &self.config;
+        let (home, path) = (text("home"), |path: &PathBuf| text(path.display()));
         let lines: [Line; 24] = [
             ("root", text(root.display())),
             ("listen", list(listen)),
@@ -61,7 +64,7 @@ impl Effective {
             ("max_running_jobs", Value::Integer(i64::from(*max_running_jobs))),
             ("max_queued_jobs", Value::Integer(i64::from(*max_queued_jobs))),
             ("default_timeout", optional_duration(*default_timeout)),
-            ("default_working_dir", text(default_working_dir.display())),
+            ("default_working_dir", default_working_dir.as_ref().map_or(home, path)),
             ("max_stdin_bytes", bytes(*max_stdin_bytes)),
             ("max_wait", optional_duration(Some(*max_wait))),
             ("max_streams", Value::Integer(i64::from(*max_streams))),
@@ -79,7 +82,8 @@ impl Effective {
         ];
         let mut toml = String::new();
         let lines = lines.into_iter().chain(audit_lines(*audit)).chain(share_lines(*shares));
-        for (key, value) in lines.chain(policy_lines(policy)).chain(network.lines()) {
+        let lines = lines.chain(policy_lines(policy)).chain(confinement.lines());
+        for (key, value) in lines.chain(network.lines()) {
             let source = self.sources.get(key).unwrap_or(&Source::Default);
             // A path with a line break must not become a line of the file.
             let source = source.to_string().escape_debug().to_string();

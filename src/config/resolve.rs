@@ -10,9 +10,9 @@ use std::{
 use crate::job::{LABELS_MAX, Pattern, Patterns, Policy};
 
 use super::{
-    AuditLimits, AuditScope, CgroupUse, Config, ConfigErrors, Durability, FileNotices,
-    ListenAddress, LogFormat, MachineFacts, Mistake, Network, ServeFlags, Shares, Source,
-    reader::Reader, values,
+    AuditLimits, AuditScope, CgroupUse, Config, ConfigErrors, ConfinementSettings, Durability,
+    FileNotices, ListenAddress, LogFormat, MachineFacts, Mistake, Network, ServeFlags, Shares,
+    Source, reader::Reader, values,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -107,7 +107,7 @@ impl Effective {
         let root = root.unwrap_or_default();
         let listen = listen(&mut reader, &root);
         let network = Network::read(&mut reader, &listen);
-        let working_dir = inputs.machine.home.clone().unwrap_or_else(|| PathBuf::from("/"));
+        let confinement = ConfinementSettings::read(&mut reader);
         let running = default_running_jobs(inputs.machine);
         let config = Config {
             root,
@@ -128,8 +128,8 @@ impl Effective {
                 "default_timeout",
                 Duration::from_millis(1),
             ),
-            default_working_dir: reader
-                .one("default_working_dir", working_dir, |it| values::path(it.text, it.base)),
+            default_working_dir: working_dir(&mut reader, inputs, &confinement),
+            confinement,
             max_stdin_bytes: reader
                 .one("max_stdin_bytes", 1 << 20, |it| values::bytes(it.text, STDIN_BYTES_MAX)),
             max_wait: reader.one("max_wait", HOUR, |it| values::duration(it.text, &(SECOND..=DAY))),
@@ -257,6 +257,20 @@ fn patterns(reader: &mut Reader<'_>, key: &'static str) -> Patterns {
         reader.mistake(key, None, remedy);
         Patterns::default()
     })
+}
+
+/// Where jobs run that do not say; `None` for the home of a user that is looked up later.
+fn working_dir(
+    reader: &mut Reader<'_>,
+    inputs: &Inputs<'_>,
+    confinement: &ConfinementSettings,
+) -> Option<PathBuf> {
+    let given = reader.one("default_working_dir", None, |it| match it.text {
+        "home" => Ok(None),
+        path => values::path(path, it.base).map(Some),
+    });
+    let home = || inputs.machine.home.clone().unwrap_or_else(|| PathBuf::from("/"));
+    given.or_else(|| confinement.run_as.is_none().then(home))
 }
 
 /// A setting that is off unless somebody turns it on.

@@ -41,7 +41,10 @@ fn without_any_source_the_documented_defaults_hold() {
     assert_eq!(config.max_running_jobs, 512);
     assert_eq!(config.max_queued_jobs, 100_000);
     assert_eq!(config.default_timeout, None);
-    assert_eq!(config.default_working_dir, PathBuf::from("/home/ada"));
+    assert_eq!(config.default_working_dir, Some(PathBuf::from("/home/ada")));
+    let confinement = &config.confinement;
+    assert_eq!((confinement.run_as.as_ref(), confinement.no_new_privs), (None, true));
+    assert_eq!((confinement.umask, confinement.rlimits.len()), (0o022, 0));
     assert_eq!(config.max_wait, Duration::from_hours(1));
     assert_eq!(config.log_filter, "info");
 }
@@ -117,6 +120,10 @@ fn the_printed_settings_give_the_same_settings_again() {
         retention: Some("30days".to_owned()),
         unix_users: vec!["ada=operator".to_owned(), "7=reader".to_owned()],
         certificates: vec!["CN:ci=submitter".to_owned()],
+        run_as: Some("ada:100".to_owned()),
+        no_new_privs: Some("false".to_owned()),
+        umask: Some("7".to_owned()),
+        rlimits: vec!["nofile=1024".to_owned(), "as=4GiB".to_owned()],
         ..ServeFlags::default()
     };
     let effective = resolve(&flags, &[("JOBWARDEN_MAX_WAIT", "90s")], None).unwrap();
@@ -194,4 +201,23 @@ fn the_printed_settings_of_tls_give_the_same_again() {
     assert_eq!((network.max_connections, network.max_socket_connections), (1024, 8192));
     let again = resolve(&ServeFlags::default(), &[], Some(&effective.to_toml())).unwrap();
     assert_eq!(again.config, effective.config);
+}
+
+#[test]
+fn jobs_that_run_as_a_user_start_in_its_home_unless_a_directory_is_given() {
+    let dir = |file: &str| {
+        let config = resolve(&ServeFlags::default(), &[], Some(file)).unwrap().config;
+        config.default_working_dir
+    };
+    assert_eq!(dir("run_as = \"ada\""), None);
+    assert_eq!(dir("run_as = \"ada\"\ndefault_working_dir = \"/srv\""), Some("/srv".into()));
+    assert_eq!(dir("default_working_dir = \"home\""), Some("/home/ada".into()));
+}
+
+#[test]
+fn a_resource_that_is_limited_twice_is_a_mistake() {
+    let errors = resolve(&ServeFlags::default(), &[("JOBWARDEN_RLIMITS", "core=0, core=1")], None);
+    let errors = errors.unwrap_err();
+    assert_eq!(errors.mistakes[0].source, Source::Environment("JOBWARDEN_RLIMITS".to_owned()));
+    assert!(errors.mistakes[0].remedy.contains("twice"), "{errors}");
 }

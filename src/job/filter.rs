@@ -79,7 +79,9 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::job::{Accepted, Draft, DraftLimits, Durability, EnvInheritance, State};
+    use crate::job::{
+        Accepted, Confinement, Draft, DraftLimits, Durability, EnvInheritance, State,
+    };
 
     fn job() -> Job {
         let draft = Draft {
@@ -99,6 +101,7 @@ mod tests {
             working_dir: "/".to_owned(),
             timeout: None,
             durability: Durability::Power,
+            confinement: Confinement::default(),
         };
         Job {
             accepted: Arc::new(accepted),

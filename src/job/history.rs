@@ -119,6 +119,9 @@ impl Accepted {
         short.spec.secret_keys.clear();
         short.spec.working_dir.iter_mut().for_each(cut);
         cut(&mut short.working_dir);
+        if let Some(account) = &mut short.confinement.run_as {
+            account.groups.clear();
+        }
         short
     }
 }

@@ -3,6 +3,7 @@
 //! Nothing here reads a clock, a file or the network, and nothing here knows how a job is
 //! stored or sent: `store` owns the form on disk, `service` the form on the wire.
 
+mod confinement;
 mod draft;
 mod end;
 mod filter;
@@ -19,6 +20,7 @@ mod state;
 mod time;
 mod view;
 
+pub use confinement::{Account, Confinement, Resource, ResourceLimit, UMASK_DEFAULT};
 pub use draft::{
     Draft, DraftLimits, SPAN_MAX, Span, Violation, any_span, check_labels, check_request_id,
     check_signal, check_stop_reason, check_variables, positive_span,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use super::{Time, id::JobId, spec::Spec, state::State};
+use super::{Confinement, Time, id::JobId, spec::Spec, state::State};
 
 /// What survives when the power goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,6 +35,8 @@ pub struct Accepted {
     pub timeout: Option<Duration>,
     /// What its records survive.
     pub durability: Durability,
+    /// The rules of the host that it runs under.
+    pub confinement: Confinement,
 }
 
 /// Who asked for something.

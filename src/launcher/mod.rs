@@ -88,6 +88,7 @@ struct Forked {
 pub fn run(root: &Path, use_groups: bool, open_files: Option<u64>) -> Result<(), SupervisorError> {
     // The leader of a session already has one of its own.
     let _ = process::leave_session();
+    process::forbid_dumps();
     process::set_name(c"jobwarden-lnch");
     faults::role(faults::Role::Launcher);
     process::set_private_umask();

@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     catalog::Catalog,
-    job::{Accepted, Draft, DraftLimits, Durability, JobId, Policy, Span},
+    job::{Accepted, Confinement, Draft, DraftLimits, Durability, JobId, Policy, Span},
     launch::Launch,
     launch_message::{MESSAGE_BYTES_MAX, Notice, Request},
     operations::{Asked, Defaults, Operations},
@@ -92,6 +92,7 @@ impl Service {
         let watcher = Arc::new(watcher);
         let defaults = Defaults {
             working_dir: "/".into(),
+            confinement: Confinement::default(),
             timeout: None,
             durability: Durability::Process,
             policy: Policy::default(),
@@ -254,6 +255,7 @@ impl World {
             working_dir: "/".to_owned(),
             timeout: None,
             durability: Durability::Process,
+            confinement: Confinement::default(),
             spec,
         };
         let submission = Submission { accepted, secrets, stdin };

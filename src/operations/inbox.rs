@@ -20,7 +20,8 @@ impl Operations {
                 Dropped::Submission { name, draft, uid } => {
                     let owner = format!("uid:{uid}");
                     let asked = Asked { owner, request_id: Some(name.clone()) };
-                    self.take_folder(&name, self.submit(*draft, &asked))
+                    let holds_secrets = !draft.secret_env.is_empty();
+                    self.take_folder(&name, self.submit(*draft, &asked), holds_secrets)
                 }
                 Dropped::Broken { name, why } => {
                     tracing::warn!(folder = ?name, why, "a folder in the inbox is rejected");
@@ -38,10 +39,14 @@ impl Operations {
         &self,
         name: &str,
         submitted: Result<super::Submitted, OperationError>,
+        holds_secrets: bool,
     ) -> Result<(), crate::store::StoreError> {
         let store = self.catalog.store();
         match submitted {
-            Ok(submitted) => store.answer_accepted(name, submitted.job.id()),
+            Ok(submitted) => {
+                store.answer_accepted(name, submitted.job.id())?;
+                if holds_secrets { store.forget_dropped_secrets(name) } else { Ok(()) }
+            }
             Err(OperationError::Invalid(violations)) => {
                 let lines = violations
                     .iter()

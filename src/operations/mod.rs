@@ -25,7 +25,7 @@ pub use submit::{Asked, Submitted};
 use self::rate::Rate;
 use crate::{
     catalog::{Catalog, Seen},
-    job::{Durability, Job, JobId, Policy, Violation},
+    job::{Confinement, Durability, Job, JobId, Policy, Violation},
     queue::Queue,
     store::StoreError,
     watcher::Watcher,
@@ -36,6 +36,8 @@ use crate::{
 pub struct Defaults {
     /// Where jobs run that do not say.
     pub working_dir: PathBuf,
+    /// The rules of the host, which no caller changes.
+    pub confinement: Confinement,
     /// The run time limit of jobs without one.
     pub timeout: Option<Duration>,
     /// What acknowledged jobs survive.

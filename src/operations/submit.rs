@@ -196,6 +196,7 @@ impl Operations {
             working_dir: spec.working_dir.clone().unwrap_or_else(default_dir),
             timeout: spec.timeout.or(self.defaults.timeout),
             durability: self.defaults.durability,
+            confinement: self.defaults.confinement.clone(),
             spec,
         };
         let submission = Submission { accepted, secrets, stdin };

@@ -5,6 +5,7 @@
 
 mod accept;
 mod admission;
+mod confine;
 mod connection;
 mod health;
 mod layers;
@@ -29,6 +30,7 @@ use tower::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub use confine::RunAsError;
 pub use listen::ListenError;
 #[cfg(test)]
 pub(crate) use parts::take_notice;
@@ -77,6 +79,9 @@ pub enum ServeError {
     /// TLS cannot be spoken with the files that the settings name.
     #[error("TLS cannot be set up: {0}")]
     Tls(TlsErrors),
+    /// Jobs cannot run as they are to.
+    #[error(transparent)]
+    RunAs(#[from] RunAsError),
     /// The operating system refused something.
     #[error("cannot {action}")]
     System {
@@ -96,8 +101,13 @@ impl ServeError {
         match self {
             Self::Store(error) => matches!(error, StoreError::InUse { .. }),
             Self::Listen(error) => error.is_taken(),
-            Self::Tls(_) | Self::System { .. } | Self::Transport(_) => false,
+            Self::Tls(_) | Self::RunAs(_) | Self::System { .. } | Self::Transport(_) => false,
         }
+    }
+
+    /// Whether a setting is wrong, which trying again does not mend.
+    pub fn is_usage(&self) -> bool {
+        matches!(self, Self::RunAs(_))
     }
 }
 
@@ -115,9 +125,12 @@ pub fn detach() {
 pub fn run(config: &Config) -> Result<(), ServeError> {
     logging::init(&config.log_filter, config.log_format);
     process::set_private_umask();
+    process::forbid_dumps();
     faults::role(faults::Role::Service);
     let open_files =
         process::raise_open_files_limit().map_err(system("raise the limit of open files"))?;
+    // First: what is wrong with the settings leaves nothing behind.
+    let rules = confine::confinement(config)?;
     let store = Arc::new(Store::open(&config.root)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -130,7 +143,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         let tls = files.map(Tls::load).transpose().map_err(ServeError::Tls)?;
         let listeners = listen::bind_all(config, tls.as_ref()).await?;
         tokio::spawn(tls::watch(tls, hangups));
-        let parts = assemble(config, &store, open_files)?;
+        let parts = assemble(config, &store, open_files, rules)?;
         let found = recover::recover(&parts.catalog, &parts.watcher)?;
         tracing::info!(
             root = %config.root.display(),

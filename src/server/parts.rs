@@ -1,6 +1,7 @@
 //! The parts of the service: made, given their threads, told to stop.
 
 use std::{
+    path::PathBuf,
     sync::{Arc, OnceLock},
     thread,
 };
@@ -9,7 +10,7 @@ use super::{ServeError, system};
 use crate::{
     catalog::Catalog,
     config::{CgroupUse, Config, FileNotices},
-    job::State,
+    job::{Confinement, State},
     launch::Launch,
     launch_message::Notice,
     operations::{Defaults, Operations},
@@ -31,11 +32,13 @@ pub(super) struct Parts {
 
 /// Makes the parts; nothing runs yet but the launcher.
 ///
-/// Jobs get `open_files` as their soft limit of open files.
+/// Jobs get `open_files` as their soft limit of open files, and the `rules` of the host, with
+/// where they run that do not say.
 pub(super) fn assemble(
     config: &Config,
     store: &Arc<Store>,
     open_files: u64,
+    rules: (Confinement, PathBuf),
 ) -> Result<Parts, ServeError> {
     let limits = JournalLimits {
         bytes_max: config.journal_max_bytes,
@@ -74,8 +77,10 @@ pub(super) fn assemble(
         by_notice,
         on_inbox,
     ));
+    let (confinement, working_dir) = rules;
     let defaults = Defaults {
-        working_dir: config.default_working_dir.clone(),
+        working_dir,
+        confinement,
         timeout: config.default_timeout,
         durability: config.durability,
         stdin_bytes_max: config.max_stdin_bytes,

@@ -188,6 +188,7 @@ impl JobApi {
             error @ (StoreError::Io { .. }
             | StoreError::InUse { .. }
             | StoreError::Version { .. }
+            | StoreError::Exposed { .. }
             | StoreError::NotAStore { .. }) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 tracing::error!(doing, %error, cause, "the store failed");

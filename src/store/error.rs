@@ -49,6 +49,14 @@ pub enum StoreError {
         /// What it should say.
         expected: &'static str,
     },
+    /// Others may put into the store what this service would run.
+    #[error("{} is not safe: {why}", root.display())]
+    Exposed {
+        /// The folder.
+        root: PathBuf,
+        /// Who may, and what to do about it.
+        why: String,
+    },
     /// A folder that is not empty is not a store.
     #[error("{} is not empty and has no VERSION file, so it is not a store", root.display())]
     NotAStore {
@@ -80,6 +88,7 @@ impl StoreError {
             Self::Corrupt { .. }
             | Self::InUse { .. }
             | Self::Version { .. }
+            | Self::Exposed { .. }
             | Self::NotAStore { .. } => false,
         }
     }

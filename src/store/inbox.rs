@@ -89,6 +89,27 @@ impl Store {
         self.answer(name, layout::ACCEPTED, &id.to_string())
     }
 
+    /// Removes the spec of an accepted folder that held secrets: the job has them now.
+    pub fn forget_dropped_secrets(&self, name: &str) -> Result<(), StoreError> {
+        let path = self.layout().inbox().join(name).join(layout::SPEC);
+        fs::remove_if_any(&path).map_err(StoreError::io("remove", &path))
+    }
+
+    /// The same for all folders that an earlier service accepted and did not come to clean.
+    pub fn forget_all_dropped_secrets(&self) -> Result<(), StoreError> {
+        let inbox = self.layout().inbox();
+        let names = dir::names(&inbox).map_err(StoreError::io("list", &inbox))?;
+        for name in names {
+            let path = inbox.join(&name);
+            let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
+            let is_accepted = is_folder && path.join(layout::ACCEPTED).exists();
+            if is_accepted && read_draft(&path).is_ok_and(|draft| !draft.secret_env.is_empty()) {
+                self.forget_dropped_secrets(&name)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Answers a folder with the reason why it became none.
     pub fn answer_rejected(&self, name: &str, why: &str) -> Result<(), StoreError> {
         self.answer(name, layout::REJECTED, why)
@@ -115,12 +136,7 @@ fn read_draft(path: &std::path::Path) -> Result<Draft, String> {
     let spec: PathBuf = path.join(layout::SPEC);
     let bytes = fs::read_small(&spec, SPEC_BYTES_MAX)
         .map_err(|error| format!("spec.json cannot be read: {error}"))?;
-    let mut draft = spec_record::decode_dropped(&bytes).map_err(|error| error.to_string())?;
-    match fs::read_small_if_any(&path.join(layout::STDIN), STDIN_BYTES_MAX) {
-        Ok(Some(stdin)) if draft.stdin.is_empty() => draft.stdin = stdin,
-        Ok(Some(_)) => return Err("spec.json has stdin and there is a file stdin".to_owned()),
-        Ok(None) => {}
-        Err(error) => return Err(format!("stdin cannot be read: {error}")),
-    }
-    Ok(draft)
+    let stdin = fs::read_small_if_any(&path.join(layout::STDIN), STDIN_BYTES_MAX)
+        .map_err(|error| format!("stdin cannot be read: {error}"))?;
+    spec_record::decode_dropped(&bytes, stdin).map_err(|error| error.to_string())
 }

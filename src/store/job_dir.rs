@@ -14,7 +14,7 @@ use crate::{
     job::{
         Accepted, Event, Job, JobId, Secrets, State, StopRequest, Time, TimeoutChange, transition,
     },
-    sys::{dir, fs},
+    sys::{dir, fs, is_no_plain_file},
 };
 
 use super::{StoreError, layout, record, requests_record as asked, slots, spec_record};
@@ -23,6 +23,8 @@ use super::{StoreError, layout, record, requests_record as asked, slots, spec_re
 const SPEC_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most bytes of the other small files.
 const SMALL_BYTES_MAX: usize = 64 * 1024;
+/// The most bytes of standard input that any server accepts.
+const STDIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most bytes of a file of secrets.
 const SECRETS_BYTES_MAX: usize = SPEC_BYTES_MAX;
 
@@ -94,7 +96,7 @@ impl JobDir {
         let bytes = match fs::read_small(&path, SPEC_BYTES_MAX) {
             Ok(bytes) => bytes,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(self.no_spec()),
-            Err(source) => return Err(StoreError::io("read", &path)(source)),
+            Err(source) => return Err(unreadable("read", path, source)),
         };
         let accepted = spec_record::decode(&bytes).map_err(StoreError::corrupt(path.clone()))?;
         let name = self.path.file_name().and_then(|name| name.to_str());
@@ -145,7 +147,7 @@ impl JobDir {
             Ok(file) => file,
             // Nothing has happened yet.
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(StoreError::io("open", &path)(source)),
+            Err(source) => return Err(unreadable("open", path, source)),
         };
         let slots = slots::read(&file).map_err(StoreError::io("read", &path))?;
         let mut events = Vec::with_capacity(slots.len());
@@ -357,11 +359,20 @@ impl JobDir {
     /// The bytes of standard input.
     pub fn stdin(&self) -> Result<Vec<u8>, StoreError> {
         let path = self.stdin_path();
-        std::fs::read(&path).map_err(StoreError::io("read", &path))
+        fs::read_small(&path, STDIN_BYTES_MAX).map_err(StoreError::io("read", &path))
     }
 
     /// The id that the name of the folder says.
     pub fn id(&self) -> Option<JobId> {
         self.path.file_name()?.to_str()?.parse().ok()
     }
+}
+
+/// What else stands in the place of a record is damage of this job, not a fault of the store that
+/// may pass.
+fn unreadable(action: &'static str, path: PathBuf, source: io::Error) -> StoreError {
+    if is_no_plain_file(&source) {
+        return StoreError::Corrupt { path, why: source.to_string() };
+    }
+    StoreError::Io { action, path, source }
 }

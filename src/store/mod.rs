@@ -4,6 +4,7 @@
 //! keeps what it has read: an index in memory is the business of `catalog`.
 
 mod announcement;
+mod confinement_record;
 mod error;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
@@ -31,7 +32,7 @@ mod spec_record;
 mod submit;
 mod sync;
 
-use std::{fs::File, io, path::Path};
+use std::{fs::File, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,12 +55,14 @@ pub use submit::Submission;
 
 use crate::{
     job::{Accepted, JobId},
-    sys::{clock, dir, fs, lock::Lock},
+    sys::{clock, dir, fs, lock::Lock, process},
 };
 
 const FORMAT: &str = "jobwarden 2\n";
 /// Formats that this program goes on with: it reads all that stands in such a store.
 const OLDER_FORMATS: [&str; 1] = ["jobwarden 1\n"];
+/// The permission of the group and of all others to write.
+const OTHERS_WRITE: u32 = 0o022;
 const FILE_BYTES_MAX: usize = 4 * 1024;
 
 /// A store that this process serves alone.
@@ -86,6 +89,7 @@ impl Store {
     pub fn open(root: &Path) -> Result<Self, StoreError> {
         let layout = Layout::new(root);
         fs::create_dir_all(root).map_err(StoreError::io("create", root))?;
+        check_owner(root)?;
         check_version(root)?;
         if dir::make_private(root).map_err(StoreError::io("make private", root))? {
             tracing::warn!(root = %root.display(), "other users had access; they have none now");
@@ -271,6 +275,25 @@ pub fn tells_of_state(name: &std::ffi::OsStr) -> bool {
     !SILENT.iter().any(|silent| *silent == name)
 }
 
+/// Whoever can put a folder into the store can have commands run by this service.
+fn check_owner(root: &Path) -> Result<(), StoreError> {
+    let found = std::fs::metadata(root).map_err(StoreError::io("look at", root))?;
+    let own_uid = process::own_uid();
+    let path = root.display();
+    let why = if found.uid() != own_uid {
+        format!(
+            "it belongs to the user number {}, who could have commands run as {own_uid}: run \
+             `chown {own_uid} {path}`, or start the service as its owner",
+            found.uid()
+        )
+    } else if found.mode() & OTHERS_WRITE != 0 {
+        format!("others may write to it and have commands run: run `chmod go-w {path}`")
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::Exposed { root: root.to_owned(), why })
+}
+
 fn check_version(root: &Path) -> Result<(), StoreError> {
     let path = root.join(layout::VERSION);
     let found =
@@ -311,7 +334,7 @@ fn take_lock(root: &Path) -> Result<Lock, StoreError> {
     let path = root.join(layout::SERVICE_LOCK);
     let file = fs::open_or_create(&path).map_err(StoreError::io("open", &path))?;
     if let Some(lock) = Lock::try_take_file(file).map_err(StoreError::io("lock", &path))? {
-        let holder = format!("process {}\n", crate::sys::process::own_pid());
+        let holder = format!("process {}\n", process::own_pid());
         let write = |file: &File| {
             fs::resize(file, 0)?;
             fs::write_at(file, holder.as_bytes(), 0)

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::job::{Accepted, Command, Draft, Durability, EnvInheritance, JobId, OutputMatch, Spec};
 
 use super::{
+    confinement_record::{self, ConfinementMembers},
     match_record::{MatchMembers, match_in, match_out},
     output_limits_record::OutputLimitsMembers,
     record::{RecordError, wrong},
@@ -35,6 +36,8 @@ struct SpecFile {
     working_dir: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     timeout: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    confinement: Option<ConfinementMembers>,
     spec: SpecMembers,
 }
 
@@ -116,6 +119,7 @@ pub(super) fn text(accepted: &Accepted) -> String {
         working_dir,
         timeout,
         durability,
+        confinement,
     } = accepted;
     let file = SpecFile {
         version: FORMAT_VERSION,
@@ -127,6 +131,7 @@ pub(super) fn text(accepted: &Accepted) -> String {
         durability: durability_name(*durability).to_owned(),
         working_dir: working_dir.clone(),
         timeout: timeout.map(seconds),
+        confinement: confinement_record::members(confinement),
         spec: members(spec),
     };
     // Strings, numbers and maps with string keys always have a JSON form.
@@ -224,6 +229,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Accepted, RecordError> {
         working_dir: file.working_dir,
         timeout: span("timeout", file.timeout.as_deref())?,
         durability: durability(&file.durability)?,
+        confinement: confinement_record::confinement(file.confinement)?,
     })
 }
 
@@ -268,8 +274,8 @@ fn spec(members: SpecMembers) -> Result<Spec, RecordError> {
     })
 }
 
-/// The draft that a dropped `spec.json` describes.
-pub(super) fn decode_dropped(bytes: &[u8]) -> Result<Draft, RecordError> {
+/// The draft that a dropped `spec.json` and the file `stdin` beside it describe.
+pub(super) fn decode_dropped(bytes: &[u8], stdin: Option<Vec<u8>>) -> Result<Draft, RecordError> {
     let json = |error: serde_json::Error| wrong("spec.json", error.to_string());
     let value: Value = serde_json::from_slice(bytes).map_err(json)?;
     let members = match value {
@@ -278,7 +284,33 @@ pub(super) fn decode_dropped(bytes: &[u8]) -> Result<Draft, RecordError> {
         }
         other => other,
     };
-    draft(serde_json::from_value(members).map_err(json)?)
+    // Before the parser does, whose words would quote the value.
+    for name in ["secret_env", "secretEnv"] {
+        let is_text = |secrets: &Map<String, Value>| secrets.values().all(Value::is_string);
+        if members.get(name).is_some_and(|given| !given.as_object().is_some_and(is_text)) {
+            return Err(wrong(name, "is not an object of strings"));
+        }
+    }
+    let members: SpecMembers = serde_json::from_value(members).map_err(json)?;
+    let has_value = |key: &String| members.secret_env.contains_key(key);
+    if let Some(key) = members.secret_keys.iter().find(|key| !has_value(key)) {
+        let why = format!("names {key:?}, whose value is not here: give it in secret_env");
+        return Err(wrong("secret_keys", why));
+    }
+    let stdin_bytes = members.stdin_bytes;
+    let mut draft = draft(members)?;
+    match stdin {
+        Some(_) if !draft.stdin.is_empty() => {
+            return Err(wrong("stdin", "is given twice: there is a file stdin as well"));
+        }
+        Some(stdin) => draft.stdin = stdin,
+        None => {}
+    }
+    if stdin_bytes != 0 && stdin_bytes != draft.stdin.len() as u64 {
+        let why = format!("says {stdin_bytes}, and {} are here: give stdin", draft.stdin.len());
+        return Err(wrong("stdin_bytes", why));
+    }
+    Ok(draft)
 }
 
 fn draft(members: SpecMembers) -> Result<Draft, RecordError> {

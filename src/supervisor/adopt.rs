@@ -87,6 +87,7 @@ pub fn adopt(
         State::Claimed(_) => bury::bury(record).map(|()| Supervised::ToTheEnd),
         _ if !is_this_boot => bury::bury(record).map(|()| Supervised::ToTheEnd),
         State::Starting(running) => {
+            let _ = record.dir().remove_secrets();
             record.append(&Event::Started(running.started))?;
             go_on(record, inheritance, signals)
         }

@@ -3,9 +3,11 @@
 use std::{collections::BTreeMap, ffi::OsString, io, os::unix::ffi::OsStringExt as _, path::Path};
 
 use crate::{
-    job::{Accepted, EnvInheritance, Secrets},
+    job::{Accepted, Account, EnvInheritance, Secrets},
     sys::{fs, process},
 };
+
+use super::confine::with_rights_of_job;
 
 /// Passed on with `ENV_INHERITANCE_MINIMAL`.
 const MINIMAL: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
@@ -13,6 +15,25 @@ const MINIMAL: [&str; 6] = ["PATH", "HOME", "USER", "LANG", "TZ", "TMPDIR"];
 const PATH_DEFAULT: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The service's own variables: settings and credentials. No job gets them.
 const OWN_PREFIX: &[u8] = b"JOBWARDEN_";
+/// What the service manager tells the service alone: sockets to talk to it, descriptors that jobs
+/// do not have, where credentials are. A job that believed it would speak for the service.
+const OF_MANAGER: [&str; 15] = [
+    "CREDENTIALS_DIRECTORY",
+    "FDSTORE",
+    "INVOCATION_ID",
+    "JOURNAL_STREAM",
+    "LISTEN_FDNAMES",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "MAINPID",
+    "MANAGERPID",
+    "MEMORY_PRESSURE_WATCH",
+    "MEMORY_PRESSURE_WRITE",
+    "NOTIFY_SOCKET",
+    "SYSTEMD_EXEC_PID",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+];
 const ENV_FILE_BYTES_MAX: usize = 1024 * 1024;
 
 /// A file of variables that cannot be used.
@@ -33,9 +54,16 @@ pub(super) fn environment(
     secrets: &Secrets,
 ) -> Result<Environment, EnvFileError> {
     let spec = &accepted.spec;
-    let mut environment = base(spec.env_inheritance, std::env::vars_os());
+    let rules = &accepted.confinement;
+    let mut environment = base(spec.env_inheritance, rules.run_as.as_ref(), std::env::vars_os());
     for path in &spec.env_files {
-        read_env_file(path, &mut environment)?;
+        let read = || fs::read_small(Path::new(path), ENV_FILE_BYTES_MAX);
+        let bytes = with_rights_of_job(rules, read).map_err(|source| EnvFileError {
+            path: path.clone(),
+            line: None,
+            source,
+        })?;
+        take_lines(path, &bytes, &mut environment)?;
     }
     for (name, value) in spec.env.iter().chain(&secrets.0) {
         environment.insert(name.clone().into_bytes(), value.clone().into_bytes());
@@ -55,10 +83,14 @@ pub(super) fn warm_up() {
 
 fn base(
     inheritance: EnvInheritance,
+    run_as: Option<&Account>,
     own: impl Iterator<Item = (OsString, OsString)>,
 ) -> Environment {
     let is_passed = |name: &[u8]| match inheritance {
-        EnvInheritance::All => !name.starts_with(OWN_PREFIX),
+        EnvInheritance::All => {
+            let is_of_manager = OF_MANAGER.iter().any(|known| known.as_bytes() == name);
+            !name.starts_with(OWN_PREFIX) && !is_of_manager
+        }
         EnvInheritance::Minimal => MINIMAL.iter().any(|known| known.as_bytes() == name),
     };
     let mut base: Environment = own
@@ -66,6 +98,12 @@ fn base(
         .filter(|(name, _)| is_passed(name))
         .collect();
     base.entry(b"PATH".to_vec()).or_insert_with(|| PATH_DEFAULT.into());
+    if let Some(Account { name, home, .. }) = run_as {
+        for (variable, value) in [("HOME", home), ("USER", name), ("LOGNAME", name)] {
+            base.insert(variable.into(), value.clone().into_bytes());
+        }
+        return base;
+    }
     if (!base.contains_key(&b"HOME"[..]) || !base.contains_key(&b"USER"[..]))
         && let Some((name, home)) = process::own_account()
     {
@@ -75,12 +113,10 @@ fn base(
     base
 }
 
-/// Reads `KEY=VALUE` lines. Values are taken as they stand, without quotes or expansion; blank
+/// Takes in `KEY=VALUE` lines. Values are taken as they stand, without quotes or expansion; blank
 /// lines and lines that begin with `#` do not count.
-fn read_env_file(path: &str, environment: &mut Environment) -> Result<(), EnvFileError> {
+fn take_lines(path: &str, bytes: &[u8], environment: &mut Environment) -> Result<(), EnvFileError> {
     let fail = |line, source| EnvFileError { path: path.to_owned(), line, source };
-    let bytes =
-        fs::read_small(Path::new(path), ENV_FILE_BYTES_MAX).map_err(|source| fail(None, source))?;
     for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
         let line = line.strip_suffix(b"\r").unwrap_or(line).trim_ascii_start();
         if line.is_empty() || line.starts_with(b"#") {
@@ -117,6 +153,9 @@ mod tests {
             ("USER", "u"),
             ("SHELL", "/bin/sh"),
             ("JOBWARDEN_TOKEN", "t"),
+            ("NOTIFY_SOCKET", "/run/systemd/notify"),
+            ("LISTEN_FDS", "1"),
+            ("CREDENTIALS_DIRECTORY", "/run/credentials/jobwarden"),
         ]
         .into_iter()
         .map(|(name, value)| (name.into(), value.into()))
@@ -128,35 +167,33 @@ mod tests {
 
     #[test]
     fn the_minimal_base_passes_the_named_variables_only() {
-        assert_eq!(names(&base(EnvInheritance::Minimal, own())), ["HOME", "PATH", "USER"]);
+        assert_eq!(names(&base(EnvInheritance::Minimal, None, own())), ["HOME", "PATH", "USER"]);
+    }
+
+    #[test]
+    fn a_job_that_runs_as_a_user_gets_that_users_name_and_home() {
+        let home = "/home/ada".to_owned();
+        let ada = Account { name: "ada".to_owned(), home, ..Account::default() };
+        for inheritance in [EnvInheritance::Minimal, EnvInheritance::All] {
+            let base = base(inheritance, Some(&ada), own());
+            assert_eq!(base[&b"HOME"[..]], b"/home/ada");
+            assert_eq!([&base[&b"USER"[..]], &base[&b"LOGNAME"[..]]], [b"ada", b"ada"]);
+        }
     }
 
     #[test]
     fn no_base_passes_variables_of_the_service() {
-        let all = base(EnvInheritance::All, own());
+        let all = base(EnvInheritance::All, None, own());
         assert_eq!(names(&all), ["HOME", "PATH", "SHELL", "USER"]);
     }
 
     #[test]
-    fn a_file_of_variables_is_read_literally_and_a_bad_line_is_named() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("env");
-        let path = path.to_str().unwrap();
-        std::fs::write(path, "# note\n\nA=1 2\r\n  B=\"q\"=x\n").unwrap();
+    fn lines_are_taken_literally_and_a_bad_one_is_named() {
         let mut environment = Environment::new();
-        read_env_file(path, &mut environment).unwrap();
+        take_lines("env", b"# note\n\nA=1 2\r\n  B=\"q\"=x\n", &mut environment).unwrap();
         assert_eq!(environment[&b"A"[..]], b"1 2");
         assert_eq!(environment[&b"B"[..]], b"\"q\"=x");
-        std::fs::write(path, "A=1\nnot a pair\n").unwrap();
-        assert_eq!(read_env_file(path, &mut environment).unwrap_err().line, Some(2));
-    }
-
-    #[test]
-    fn a_fifo_in_the_place_of_a_file_is_refused_at_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("env");
-        crate::sys::pipe::create(&path).unwrap();
-        let error = read_env_file(path.to_str().unwrap(), &mut Environment::new()).unwrap_err();
-        assert_eq!(error.line, None);
+        let error = take_lines("env", b"A=1\nnot a pair\n", &mut environment).unwrap_err();
+        assert_eq!(error.line, Some(2));
     }
 }

@@ -1,9 +1,15 @@
 //! From a claimed job to a running process, or to the step that failed.
 
-use std::{ffi::CString, fs::File, io, os::fd::AsFd as _};
+use std::{
+    ffi::CString,
+    fs::File,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 use crate::{
-    job::{Command, End, Event, LaunchError, ProcessIdentity, Started, Time},
+    job::{Accepted, Command, End, Event, LaunchError, ProcessIdentity, Started, Time},
     store::{Announcement, JobRecord},
     sys::{
         self,
@@ -14,7 +20,7 @@ use crate::{
 };
 
 use super::{
-    Fifos, Host, SupervisorError, capture::Capture, environment, environment::Environment,
+    Fifos, Host, SupervisorError, capture::Capture, confine, environment, environment::Environment,
     family::Family, main_process::MainProcess, system, tell,
 };
 
@@ -71,12 +77,12 @@ pub(super) fn launch(
     started.process.pid = child.pid;
     started.process.start_ticks = child.start_ticks;
     record.announced(announcement, Some(started.clone()))?;
-    record.append(&Event::Started(started))?;
-    faults::point("supervisor.started");
     if !record.accepted().spec.secret_keys.is_empty() {
-        // It runs: no later step needs the values.
+        // It runs: no later step needs the values. Once the start is told, no file has them.
         let _ = record.dir().remove_secrets();
     }
+    record.append(&Event::Started(started))?;
+    faults::point("supervisor.started");
     let capture = Capture::new(record.dir(), fifos, &record.accepted().spec);
     let (main, family) = (MainProcess::Own(child), Family::Own);
     Ok(Launched::Running(Box::new(Live { main, family, capture, group })))
@@ -94,8 +100,7 @@ fn failed(stage: &str, what: &str, source: &io::Error) -> End {
 /// The end of a job whose program could not be executed, as its process wrote before its
 /// supervisor died.
 pub(super) fn exec_failed(record: &JobRecord, errno: i32) -> End {
-    let accepted = record.accepted();
-    let what = what_failed("exec", &accepted.spec.command, &accepted.working_dir);
+    let what = what_failed("exec", record.accepted());
     failed("exec", &what, &io::Error::from_raw_os_error(errno))
 }
 
@@ -121,15 +126,8 @@ fn start(
         source,
     })?;
     let [out_path, err_path] = dir.fifo_paths();
-    let output = |path: &std::path::Path| {
-        pipe::open_both(path).map_err(|source| Failure {
-            stage: "output",
-            what: format!("cannot open {}", path.display()),
-            source,
-        })
-    };
-    let stdout = output(&out_path)?;
-    let stderr = if accepted.spec.merge_output { None } else { Some(output(&err_path)?) };
+    let stdout = output(accepted, &out_path)?;
+    let stderr = if accepted.spec.merge_output { None } else { Some(output(accepted, &err_path)?) };
     let group_processes = group.and_then(|group| group.processes().ok());
     let (candidates, argv) = command(&accepted.spec.command, &environment)?;
     let pairs = environment
@@ -146,19 +144,40 @@ fn start(
         stdout: stdout.as_fd(),
         stderr: stderr.as_ref().unwrap_or(&stdout).as_fd(),
         open_files,
+        confinement: &confine::confinement(&accepted.confinement),
         cgroup_procs: group_processes.as_ref().map(|file| file.as_fd()),
         announce: Some(announcement),
     };
     spawn(&program).map_err(|SpawnError { stage, source }| Failure {
         stage,
-        what: what_failed(stage, &accepted.spec.command, &accepted.working_dir),
+        what: what_failed(stage, accepted),
         source,
     })
 }
 
-fn what_failed(stage: &str, command: &Command, working_dir: &str) -> String {
-    match (stage, command) {
-        ("working_dir", _) => format!("cannot change to the directory {working_dir:?}"),
+/// The end of a FIFO that the job writes into; it belongs to whom the job runs as, so that the
+/// job can open it again under its other names, such as `/dev/stdout`.
+fn output(accepted: &Accepted, path: &Path) -> Result<OwnedFd, Failure> {
+    let opened = pipe::open_both(path).and_then(|fifo| {
+        if let Some(account) = &accepted.confinement.run_as {
+            fs::give(&fifo, account.uid, account.gid)?;
+        }
+        Ok(fifo)
+    });
+    let what = || format!("cannot open {}", path.display());
+    opened.map_err(|source| Failure { stage: "output", what: what(), source })
+}
+
+fn what_failed(stage: &str, accepted: &Accepted) -> String {
+    match (stage, &accepted.spec.command) {
+        ("working_dir", _) => {
+            format!("cannot change to the directory {:?}", accepted.working_dir)
+        }
+        ("setgroups" | "setgid" | "setuid", _) => {
+            let account = accepted.confinement.run_as.as_ref();
+            let name = account.map_or("", |account| account.name.as_str());
+            format!("the service may not run jobs as the user {name:?}")
+        }
         ("exec", Command::Argv(argv)) => {
             format!("cannot execute {:?}", argv.first().map_or("", String::as_str))
         }
@@ -180,7 +199,13 @@ fn stdin(record: &JobRecord) -> io::Result<File> {
     if record.accepted().spec.stdin_bytes == 0 {
         return File::open("/dev/null");
     }
-    fs::open_regular(&record.dir().stdin_path())
+    let file = fs::open_regular(&record.dir().stdin_path())?;
+    if let Some(account) = &record.accepted().confinement.run_as {
+        // So that the job can open it again as `/dev/stdin`. Only who has the descriptor comes to
+        // it: the folders around it are the service's.
+        fs::let_group_read(&file, account.gid)?;
+    }
+    Ok(file)
 }
 
 /// The paths to try and the arguments.

@@ -8,6 +8,7 @@ mod adopt;
 mod attempt;
 mod bury;
 mod capture;
+mod confine;
 mod ending;
 mod environment;
 mod family;
@@ -131,6 +132,7 @@ fn become_supervisor() -> Result<Signals, SupervisorError> {
     // A session of its own: what ends the service's terminal or group misses it. The leader of
     // a session already has one.
     let _ = process::leave_session();
+    process::forbid_dumps();
     process::set_name(c"jobwarden-sup");
     faults::role(faults::Role::Supervisor);
     process::become_subreaper().map_err(system("become a subreaper"))?;

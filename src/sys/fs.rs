@@ -251,6 +251,20 @@ fn check_regular(file: File) -> io::Result<File> {
     }
 }
 
+/// Gives an open file to another user and group.
+pub fn give(file: impl std::os::fd::AsFd, uid: u32, gid: u32) -> io::Result<()> {
+    faults::check()?;
+    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
+    nix::unistd::fchown(file, Some(uid), Some(gid)).map_err(io_error)
+}
+
+/// Lets a group read an open file, and nobody write it but its owner.
+pub fn let_group_read(file: &File, gid: u32) -> io::Result<()> {
+    faults::check()?;
+    nix::unistd::fchown(file, None, Some(nix::unistd::Gid::from_raw(gid))).map_err(io_error)?;
+    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(FILE_MODE | 0o040)).map_err(io_error)
+}
+
 /// Reads a regular file of at most `bytes_max` bytes.
 pub fn read_small(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     read_regular(open_regular(path)?, bytes_max)

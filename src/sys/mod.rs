@@ -3,8 +3,10 @@
 //! Nothing here knows what a job is. Functions return `io::Error` so that callers can name the
 //! file or the process in errors of their own.
 
+pub mod account;
 pub mod cgroup;
 pub mod clock;
+pub mod confine;
 pub mod dir;
 pub mod faults;
 pub mod fs;
@@ -55,6 +57,14 @@ pub fn errno_name(errno: i32) -> String {
 pub fn is_disk_full(error: &io::Error) -> bool {
     use nix::libc::{EDQUOT, ENOSPC};
     matches!(error.raw_os_error(), Some(ENOSPC | EDQUOT))
+}
+
+/// Whether an error says that something else stands in the place of a plain file: a link, a folder,
+/// a socket, a FIFO, a device, or more than a file of its kind can hold.
+pub fn is_no_plain_file(error: &io::Error) -> bool {
+    use nix::libc::{EISDIR, ELOOP, ENXIO};
+    let by_kind = [io::ErrorKind::InvalidInput, io::ErrorKind::FileTooLarge];
+    matches!(error.raw_os_error(), Some(ELOOP | EISDIR | ENXIO)) || by_kind.contains(&error.kind())
 }
 
 fn io_error(errno: Errno) -> io::Error {

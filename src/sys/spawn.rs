@@ -12,7 +12,11 @@ use std::{
 
 use nix::libc::{self, c_char, c_int, c_void};
 
-use super::{fs::owned, process::PidFd};
+use super::{
+    confine::{self, Confinement, Limits},
+    fs::owned,
+    process::{self, PidFd},
+};
 
 /// The child's calls need a few hundred bytes; every touched page costs a copy.
 const STACK_BYTES: usize = 16 * 1024;
@@ -39,6 +43,8 @@ pub struct Program<'a> {
     pub stderr: BorrowedFd<'a>,
     /// The soft limit of open files; `None` leaves what this process has.
     pub open_files: Option<u64>,
+    /// What it gives up before it runs.
+    pub confinement: &'a Confinement<'a>,
     /// `cgroup.procs` of the group to run in.
     pub cgroup_procs: Option<BorrowedFd<'a>>,
     /// Who is told by the new process itself, last thing before the program.
@@ -77,35 +83,15 @@ pub struct Child {
 /// A step between fork and exec that failed.
 #[derive(Debug)]
 pub struct SpawnError {
-    /// The step: `fork`, `session`, `cgroup`, `descriptors`, `working_dir`, `state` or `exec`.
+    /// The step: `fork`, `session`, `cgroup`, `descriptors`, `setgroups`, `setgid`, `setuid`,
+    /// `working_dir`, `no_new_privs`, `state` or `exec`.
     pub stage: &'static str,
     /// Why.
     pub source: io::Error,
 }
 
-#[derive(Clone, Copy)]
-#[repr(usize)]
-enum Stage {
-    Session,
-    Cgroup,
-    Descriptors,
-    WorkingDir,
-    State,
-    Exec,
-}
-
-impl Stage {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Session => "session",
-            Self::Cgroup => "cgroup",
-            Self::Descriptors => "descriptors",
-            Self::WorkingDir => "working_dir",
-            Self::State => "state",
-            Self::Exec => "exec",
-        }
-    }
-}
+/// The step that tells that it failed by itself.
+const EXEC: &str = "exec";
 
 /// All that the child needs, laid out before it exists: it must not allocate.
 struct Plan<'a> {
@@ -118,7 +104,9 @@ struct Plan<'a> {
     open_files: Option<libc::rlimit>,
     announce: Option<&'a dyn Announce>,
     itself: Itself,
-    failure: Option<(Stage, c_int)>,
+    limits: Limits,
+    confinement: &'a Confinement<'a>,
+    failure: Option<(&'static str, c_int)>,
 }
 
 /// Starts a program and returns once it is executing.
@@ -144,6 +132,8 @@ fn try_spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
         open_files: program.open_files.and_then(open_files_limit),
         announce: program.announce,
         itself: Itself::default(),
+        limits: program.confinement.limits(),
+        confinement: program.confinement,
         failure: None,
     };
     let mut stack = vec![0_u128; STACK_BYTES / size_of::<u128>()];
@@ -165,6 +155,11 @@ fn try_spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
     if pid < 0 {
         return Err(fork_error(io::Error::last_os_error()));
     }
+    if program.confinement.user.is_some() {
+        // The memory was shared with a process that changed its user, which may have let others
+        // look into it.
+        process::forbid_dumps();
+    }
     let handle = PidFd::from_fd(owned(pidfd).map_err(fork_error)?);
     match plan.failure {
         None if program.announce.is_some() && plan.itself == Itself::default() => {
@@ -176,7 +171,7 @@ fn try_spawn(program: &Program<'_>) -> Result<Child, SpawnError> {
         Some((stage, errno)) => {
             // It has exited already, or is about to: this cannot wait long.
             let _ = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None);
-            Err(SpawnError { stage: stage.name(), source: io::Error::from_raw_os_error(errno) })
+            Err(SpawnError { stage, source: io::Error::from_raw_os_error(errno) })
         }
     }
 }
@@ -198,7 +193,7 @@ extern "C" fn in_child(plan: *mut c_void) -> c_int {
     // SAFETY: only async-signal-safe system calls on pointers that `spawn` keeps alive.
     let (stage, errno) = unsafe { become_program(plan) };
     plan.failure = Some((stage, errno));
-    if let (Stage::Exec, Some(announce)) = (stage, plan.announce) {
+    if let (EXEC, Some(announce)) = (stage, plan.announce) {
         announce.exec_failed(errno);
     }
     // The parent reads the failure; the code itself means nothing.
@@ -206,33 +201,44 @@ extern "C" fn in_child(plan: *mut c_void) -> c_int {
 }
 
 /// Runs the steps in order; returns the first that failed.
-unsafe fn become_program(plan: &mut Plan<'_>) -> (Stage, c_int) {
+unsafe fn become_program(plan: &mut Plan<'_>) -> (&'static str, c_int) {
     // SAFETY: see `in_child`; errno is the child's own thread-local only after CLONE_SETTLS, but
     // the parent sleeps, so nobody else writes it meanwhile.
     unsafe {
         if libc::setsid() < 0 {
-            return (Stage::Session, *libc::__errno_location());
+            return ("session", *libc::__errno_location());
         }
         if plan.cgroup_procs >= 0 && libc::write(plan.cgroup_procs, c"0".as_ptr().cast(), 1) < 0 {
-            return (Stage::Cgroup, *libc::__errno_location());
+            return ("cgroup", *libc::__errno_location());
         }
         if let Err(errno) = place_descriptors(plan.descriptors) {
-            return (Stage::Descriptors, errno);
+            return ("descriptors", errno);
         }
+        if let Some(user) = &plan.confinement.user
+            && let Err(failure) = confine::become_user(user)
+        {
+            return failure;
+        }
+        // As that user: a directory that it may not enter is refused.
         if libc::chdir(plan.working_dir) < 0 {
-            return (Stage::WorkingDir, *libc::__errno_location());
+            return ("working_dir", *libc::__errno_location());
         }
-        libc::umask(0o022);
+        libc::umask(plan.confinement.umask);
+        if plan.confinement.no_new_privs
+            && let Err(failure) = confine::give_up_new_rights()
+        {
+            return failure;
+        }
         let mut none = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         if let Some(announce) = plan.announce {
             let start_ticks = match own_start_ticks() {
                 Ok(ticks) => ticks,
-                Err(errno) => return (Stage::State, errno),
+                Err(errno) => return ("state", errno),
             };
             let itself = Itself { pid: libc::getpid(), start_ticks };
             if let Err(errno) = announce.starting(itself) {
-                return (Stage::State, errno);
+                return ("state", errno);
             }
             plan.itself = itself;
         }
@@ -240,9 +246,11 @@ unsafe fn become_program(plan: &mut Plan<'_>) -> (Stage, c_int) {
             // Lowering the soft limit is always allowed.
             libc::setrlimit(libc::RLIMIT_NOFILE, limit);
         }
+        // After the last write of ours, which a limit on files could forbid.
+        confine::limit(&plan.limits);
         // Last: until here no signal interrupts what is told.
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
-        (Stage::Exec, execute(plan))
+        (EXEC, execute(plan))
     }
 }
 
@@ -328,6 +336,7 @@ mod tests {
             stdout: null.as_fd(),
             stderr: null.as_fd(),
             open_files: None,
+            confinement: &Confinement { umask: 0o022, ..Confinement::default() },
             cgroup_procs: None,
             announce: None,
         })?;

@@ -118,6 +118,31 @@ async fn a_root_that_may_not_be_written_is_named() {
 }
 
 #[tokio::test]
+async fn a_root_that_others_may_write_to_or_own_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("root");
+    fs::create_dir(&root).unwrap();
+    for mode in [0o777, 0o770, 0o702] {
+        fs::set_permissions(&root, fs::Permissions::from_mode(mode)).unwrap();
+        let (code, text) = refused_root(&root).await;
+        assert!(code.is_some_and(|code| code != 0), "{text}");
+        let remedy = format!("chmod go-w {}", root.display());
+        assert!(text.contains(&remedy), "{text}");
+    }
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("not looked at: only root can give a folder to somebody else");
+        return;
+    }
+    std::os::unix::fs::chown(&root, Some(61234), None).unwrap();
+    let (code, text) = refused_root(&root).await;
+    assert!(code.is_some_and(|code| code != 0), "{text}");
+    assert!(text.contains("61234") && text.contains("chown 0 "), "{text}");
+    assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
+}
+
+#[tokio::test]
 async fn all_that_is_wrong_with_the_settings_is_told_at_once() {
     let flags = ["--max-running-jobs", "none", "--max-wait", "soon", "--listen", "0.0.0.0:80"];
     let (code, text) = serve_to_end(&flags).await;

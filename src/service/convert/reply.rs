@@ -50,6 +50,7 @@ pub fn job(job: &Job, output: &OutputFacts) -> api::Job {
         working_dir: _,
         timeout: _,
         durability: _,
+        confinement: _,
     } = &**accepted;
     let OutputFacts { stdout, stderr } = output;
     let end = state.end();
@@ -198,8 +199,8 @@ mod tests {
 
     use super::*;
     use crate::job::{
-        Claim, Draft, DraftLimits, Durability, End, EndState, EnvInheritance, JobId, OutputSize,
-        ProcessIdentity, Running, Started,
+        Claim, Confinement, Draft, DraftLimits, Durability, End, EndState, EnvInheritance, JobId,
+        OutputSize, ProcessIdentity, Running, Started,
     };
 
     fn time(seconds: u64) -> Time {
@@ -249,6 +250,7 @@ mod tests {
             working_dir: "/w".to_owned(),
             timeout: None,
             durability: Durability::Power,
+            confinement: Confinement::default(),
         };
         Job {
             accepted: Arc::new(accepted),

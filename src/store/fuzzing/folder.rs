@@ -128,7 +128,8 @@ pub(crate) fn inbox(data: &[u8]) {
             [Dropped::Submission { name, draft, .. }] => {
                 assert_eq!(name, "dropped");
                 assert!(stdin.is_empty() || draft.stdin == stdin);
-                assert!(spec_record::decode_dropped(spec).is_ok());
+                let stdin = (!stdin.is_empty()).then(|| stdin.to_vec());
+                assert!(spec_record::decode_dropped(spec, stdin).is_ok());
             }
             [Dropped::Unfinished] => {}
             other => panic!("{other:?}"),

@@ -9,8 +9,8 @@ use self::disk::{Fate, Record};
 use super::{JobRecord, Store, Submission};
 use crate::{
     job::{
-        Accepted, Actor, Claim, Draft, DraftLimits, Durability, End, EndCause, EndState,
-        EnvInheritance, Event, ExitStatus, JobId, OutputSize, ProcessIdentity, Started,
+        Accepted, Actor, Claim, Confinement, Draft, DraftLimits, Durability, End, EndCause,
+        EndState, EnvInheritance, Event, ExitStatus, JobId, OutputSize, ProcessIdentity, Started,
         StopRequest, Time,
     },
     sys::faults::{self, Change},
@@ -41,6 +41,7 @@ fn submission(number: u8) -> Submission {
         working_dir: "/".to_owned(),
         timeout: None,
         durability: Durability::Power,
+        confinement: Confinement::default(),
     };
     Submission { accepted, secrets, stdin }
 }

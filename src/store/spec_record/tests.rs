@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::*;
-use crate::job::{MatchStream, OutputLimitAction, OutputLimits, Span, Time};
+use crate::job::{
+    Account, Confinement, MatchStream, OutputLimitAction, OutputLimits, Resource, ResourceLimit,
+    Span, Time,
+};
 
 fn accepted(spec: Spec) -> Accepted {
     Accepted {
@@ -16,6 +19,7 @@ fn accepted(spec: Spec) -> Accepted {
         working_dir: "/tmp".to_owned(),
         timeout: Some(Duration::from_millis(1_500)),
         durability: Durability::Process,
+        confinement: Confinement::default(),
     }
 }
 
@@ -99,7 +103,7 @@ fn a_dropped_spec_may_stand_alone_or_in_a_record_in_either_case() {
         r#"{"argv": ["true"], "idleTimeout": "2s"}"#,
         r#"{"version": 1, "job_id": "x", "spec": {"argv": ["true"], "idle_timeout": "2s"}}"#,
     ] {
-        let draft = decode_dropped(text.as_bytes()).unwrap();
+        let draft = decode_dropped(text.as_bytes(), None).unwrap();
         assert_eq!(draft.argv, ["true"]);
         assert_eq!(draft.idle_timeout, Some(Span { seconds: 2, nanos: 0 }));
     }
@@ -107,7 +111,72 @@ fn a_dropped_spec_may_stand_alone_or_in_a_record_in_either_case() {
 
 #[test]
 fn a_dropped_spec_with_an_unknown_member_is_refused() {
-    assert!(decode_dropped(br#"{"argv": ["true"], "arg": 1}"#).is_err());
-    let draft = decode_dropped(br#"{"argv": ["true"], "limits": {"nice": 1}}"#).unwrap();
+    assert!(decode_dropped(br#"{"argv": ["true"], "arg": 1}"#, None).is_err());
+    let draft = decode_dropped(br#"{"argv": ["true"], "limits": {"nice": 1}}"#, None).unwrap();
     assert_eq!(draft.unsupported, ["limits"]);
+}
+
+#[test]
+fn the_rules_of_the_host_survive_and_a_record_without_them_has_none() {
+    let confinement = Confinement {
+        run_as: Some(Account {
+            name: "ada".to_owned(),
+            uid: 1000,
+            gid: u32::MAX - 1,
+            groups: vec![1000, 27],
+            home: "/home/ada".to_owned(),
+        }),
+        no_new_privs: true,
+        umask: 0o077,
+        limits: Resource::ALL.map(|resource| ResourceLimit { resource, value: u64::MAX }).to_vec(),
+    };
+    let confined = Accepted { confinement, ..accepted(rich()) };
+    assert_eq!(decode(&encode(&confined)).unwrap(), confined);
+    assert!(text(&confined).contains("\"umask\":\"077\""));
+    let plain = accepted(rich());
+    assert!(!text(&plain).contains("confinement"));
+    assert_eq!(decode(&encode(&plain)).unwrap().confinement, Confinement::default());
+}
+
+#[test]
+fn a_rule_of_the_host_that_would_not_be_kept_makes_the_record_unreadable() {
+    let base: Value = serde_json::from_slice(&encode(&accepted(rich()))).unwrap();
+    for rules in [
+        r#"{"seccomp": "strict"}"#,
+        r#"{"umask": "999"}"#,
+        r#"{"umask": "1777"}"#,
+        r#"{"limits": {"nice": 1}}"#,
+        r#"{"run_as": {"name": "ada"}}"#,
+        r#"{"run_as": {"name": "a", "uid": 4294967295, "gid": 7, "groups": [], "home": "/"}}"#,
+    ] {
+        let mut file = base.clone();
+        file["confinement"] = serde_json::from_str(rules).unwrap();
+        assert!(decode(file.to_string().as_bytes()).is_err(), "{rules}");
+    }
+}
+
+#[test]
+fn a_dropped_record_without_its_secrets_or_its_input_is_refused() {
+    let dropped = |spec: &str, stdin: Option<&str>| {
+        let text = format!(r#"{{"version": 1, "spec": {{"argv": ["true"], {spec}}}}}"#);
+        decode_dropped(text.as_bytes(), stdin.map(|stdin| stdin.as_bytes().to_vec()))
+    };
+    let member = |spec: &str| dropped(spec, None).unwrap_err().member;
+    assert_eq!(member(r#""secret_keys": ["A"]"#), "secret_keys");
+    assert_eq!(member(r#""secret_keys": ["A"], "secret_env": {"B": "b"}"#), "secret_keys");
+    assert_eq!(member(r#""stdin_bytes": 2"#), "stdin_bytes");
+    assert!(dropped(r#""secret_keys": ["A"], "secret_env": {"A": "a"}"#, None).is_ok());
+    assert_eq!(dropped(r#""stdin_bytes": 2"#, Some("in")).unwrap().stdin, b"in");
+    assert_eq!(dropped(r#""stdin": "aW4=""#, Some("in")).unwrap_err().member, "stdin");
+}
+
+#[test]
+fn what_is_said_of_wrong_secrets_does_not_quote_them() {
+    for secrets in [r#""hush""#, r#"["hush"]"#, r#"{"A": ["hush"]}"#, r#"{"A": {"hush": 1}}"#] {
+        for name in ["secret_env", "secretEnv"] {
+            let text = format!(r#"{{"argv": ["true"], "{name}": {secrets}}}"#);
+            let error = decode_dropped(text.as_bytes(), None).unwrap_err().to_string();
+            assert!(error.contains(name) && !error.contains("hush"), "{error}");
+        }
+    }
 }
