@@ -17,7 +17,7 @@ use nix::{
     fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, open, renameat2},
     libc,
     sys::stat::Mode,
-    unistd::linkat,
+    unistd::{Gid, Uid, fchown, linkat},
 };
 
 #[cfg(any(test, feature = "faults"))]
@@ -244,24 +244,20 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 }
 
 fn check_regular(file: File) -> io::Result<File> {
-    if file.metadata()?.is_file() {
-        Ok(file)
-    } else {
-        Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"))
-    }
+    let other = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+    file.metadata()?.is_file().then_some(file).ok_or_else(other)
 }
 
 /// Gives an open file to another user and group.
 pub fn give(file: impl std::os::fd::AsFd, uid: u32, gid: u32) -> io::Result<()> {
     faults::check()?;
-    let (uid, gid) = (nix::unistd::Uid::from_raw(uid), nix::unistd::Gid::from_raw(gid));
-    nix::unistd::fchown(file, Some(uid), Some(gid)).map_err(io_error)
+    fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(io_error)
 }
 
 /// Lets a group read an open file, and nobody write it but its owner.
 pub fn let_group_read(file: &File, gid: u32) -> io::Result<()> {
     faults::check()?;
-    nix::unistd::fchown(file, None, Some(nix::unistd::Gid::from_raw(gid))).map_err(io_error)?;
+    fchown(file, None, Some(Gid::from_raw(gid))).map_err(io_error)?;
     nix::sys::stat::fchmod(file, Mode::from_bits_truncate(FILE_MODE | 0o040)).map_err(io_error)
 }
 
