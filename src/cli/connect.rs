@@ -15,6 +15,9 @@ use crate::{
 
 use super::{Global, failure::Failure, start};
 
+/// What the names of variables begin with that bring a token.
+const TOKEN_VARIABLES: &str = "JOBWARDEN_TOKEN";
+
 /// Where a command looks for its service.
 #[derive(Debug, PartialEq, Eq)]
 enum Target {
@@ -27,13 +30,17 @@ enum Target {
 /// Connects to the service that the global flags and the environment name.
 pub(super) async fn connect(global: &Global) -> Result<Client, Failure> {
     let variable = |name: &str| env::var(name).ok();
-    let credentials = &global.credentials.credentials(variable)?;
+    // A token in the environment is for a service that was named: one's own needs none, and it
+    // would not know that of another.
+    let without_token = |name: &str| variable(name).filter(|_| !name.starts_with(TOKEN_VARIABLES));
     match target(global, variable)? {
         Target::Given(text) => {
+            let credentials = &global.credentials.credentials(variable)?;
             let endpoint: Endpoint = text.parse().map_err(Failure::from)?;
             Client::connect_with(endpoint, credentials).await.map_err(Failure::from)
         }
         Target::Directory(root) => {
+            let credentials = &global.credentials.credentials(without_token)?;
             let socket = config::default_socket(&root);
             match Client::connect_with(Endpoint::Unix(socket), credentials).await {
                 Ok(client) => Ok(client),

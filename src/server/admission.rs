@@ -1,5 +1,5 @@
 //! The gate before every call but those of health: who calls is found out before anything of the
-//! call is looked at, and a call or stream ends when the token that it came with does.
+//! call is looked at, and a stream or a wait ends when the token that it came with does.
 
 use std::{
     pin::Pin,
@@ -101,14 +101,24 @@ where
                 let status = Status::from(Refusal::Unauthenticated(denied));
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
-            // Only what came with a token can be over before it has ended.
-            Ok(identity) if identity.token.is_none() => Box::pin(self.inner.call(request)),
+            // Only what came with a token can be over before it has ended. What may have done
+            // something is answered all the same, or its caller would not know what.
+            Ok(identity) if identity.token.is_none() || !waits(request.uri().path()) => {
+                Box::pin(self.inner.call(request))
+            }
             Ok(identity) => {
                 let over = self.layer.clone().over(identity);
                 Box::pin(guard(self.inner.call(request), Box::pin(over)))
             }
         }
     }
+}
+
+/// Whether a call only waits or reads, for as long as it likes.
+fn waits(path: &str) -> bool {
+    let name = path.strip_prefix("/jobwarden.v1.JobService/");
+    // Everything else that is served here is reflection.
+    name.is_none_or(|name| matches!(name, "Wait" | "WaitMany" | "WatchEvents" | "TailLog"))
 }
 
 impl AdmissionLayer {

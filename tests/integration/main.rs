@@ -37,6 +37,7 @@ mod lookup;
 mod matches;
 mod output_limits;
 mod paths;
+mod policy;
 mod queue;
 mod request_id;
 mod rerun;
