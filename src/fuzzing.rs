@@ -4,9 +4,11 @@
 //! any bytes and panics if the parser does not keep its promise; what is only refused is fine.
 
 use crate::{
+    access::fuzzing as access,
     config::fuzzing as config,
     job::fuzzing as job,
     launch_message::{MESSAGE_BYTES_MAX, Notice, Request},
+    server::fuzzing as server,
     service::fuzzing as service,
     store::fuzzing as store,
     supervisor::fuzzing as supervisor,
@@ -30,6 +32,10 @@ macro_rules! targets {
 }
 
 targets! {
+    /// The header `authorization`.
+    authorization = access::authorization;
+    /// A client certificate.
+    certificate = server::certificate;
     /// The settings file.
     config = config::config;
     /// A spec dropped into the inbox.
@@ -82,6 +88,8 @@ targets! {
     text = service::text;
     /// Times.
     time = job::time;
+    /// The file of tokens.
+    tokens_file = access::tokens_file;
 }
 
 /// A message survives its line.

@@ -82,7 +82,20 @@ const LAYERS: &[Layer] = &[
     ),
     ("cli", &["server", "config", "terminal", "client", "access", "job", "api"]),
     // The table of fuzz targets, which each module has beside its parsers.
-    ("fuzzing", &["config", "service", "supervisor", "launch_message", "store", "job", "sys"]),
+    (
+        "fuzzing",
+        &[
+            "server",
+            "config",
+            "service",
+            "access",
+            "supervisor",
+            "launch_message",
+            "store",
+            "job",
+            "sys",
+        ],
+    ),
     // Tells the sides apart before anything is set up; runs `supervise` on a given folder.
     ("main", &["cli", "launcher", "supervisor", "store"]),
 ];

@@ -264,7 +264,7 @@ impl CertificateRule {
 }
 
 /// The token in a header, which says first that it is one.
-fn bearer(header: &[u8]) -> Option<&str> {
+pub(super) fn bearer(header: &[u8]) -> Option<&str> {
     let text = str::from_utf8(header).ok()?;
     let (scheme, token) = text.split_at_checked(SCHEME.len())?;
     scheme.eq_ignore_ascii_case(SCHEME).then_some(token.trim_matches(' '))

@@ -4,6 +4,8 @@
 //! and its token say, and the answer is how far it may reach.
 
 mod audit;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod gate;
 mod peer;
 mod role;

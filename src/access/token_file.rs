@@ -108,13 +108,7 @@ impl TokenFile {
         let path = self.path();
         let read = fs::read_small_if_any(&path, FILE_BYTES_MAX);
         let Some(bytes) = read.map_err(failed("read", &path))? else { return Ok(Vec::new()) };
-        let corrupt = |why: String| TokenError::Corrupt { path: path.clone(), why };
-        let stored: Stored =
-            serde_json::from_slice(&bytes).map_err(|error| corrupt(error.to_string()))?;
-        if stored.format != FORMAT {
-            return Err(corrupt(format!("its format is {}, not {FORMAT}", stored.format)));
-        }
-        Ok(stored.tokens)
+        parse(&bytes).map_err(|why| TokenError::Corrupt { path, why })
     }
 
     /// Makes a token. What is returned is nowhere else.
@@ -184,6 +178,15 @@ impl TokenFile {
         }
         Err(TokenError::Busy)
     }
+}
+
+/// The tokens in the bytes of a file, or what is wrong with it.
+pub(super) fn parse(bytes: &[u8]) -> Result<Vec<TokenRecord>, String> {
+    let stored: Stored = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    if stored.format != FORMAT {
+        return Err(format!("its format is {}, not {FORMAT}", stored.format));
+    }
+    Ok(stored.tokens)
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> TokenError {

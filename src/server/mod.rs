@@ -7,6 +7,8 @@ mod accept;
 mod admission;
 mod confine;
 mod connection;
+#[cfg(feature = "fuzzing")]
+pub(crate) mod fuzzing;
 mod health;
 mod layers;
 mod listen;

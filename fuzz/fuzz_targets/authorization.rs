@@ -1,0 +1,5 @@
+//! Gives what libFuzzer makes up to the target `authorization`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| jobwarden::fuzzing::authorization(data));
