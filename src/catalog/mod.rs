@@ -12,7 +12,7 @@ mod told;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard},
     time::Duration,
 };
 
@@ -78,6 +78,8 @@ pub struct Catalog {
     /// Jobs that are being accepted: their folders are there before the index has them.
     creating: Mutex<BTreeSet<JobId>>,
     events: Events,
+    /// Shared by whoever shows a change that it has not told yet.
+    showing: RwLock<()>,
     /// What the journal had told when it was opened.
     before: Before,
     /// Watches of folders that need none any more.
@@ -118,6 +120,7 @@ impl Catalog {
             ids: Mutex::new(IdClock::after(last)),
             creating: Mutex::default(),
             events: Events::new(journal),
+            showing: RwLock::default(),
             before: Before { gone, is_new_epoch },
             freed: Mutex::default(),
             deleting: Mutex::default(),
@@ -154,6 +157,7 @@ impl Catalog {
 
     /// Takes in a job that has not ended, and tells of it what has not been told.
     pub fn insert(&self, job: Job, watch: Option<Watch>) {
+        let _showing = self.show();
         let job = Arc::new(job);
         let id = job.id();
         self.note(&job);
@@ -168,6 +172,7 @@ impl Catalog {
     /// Takes in a job that has ended and of which nothing has been told: somebody put its folder
     /// into the store.
     pub fn insert_ended(&self, job: Job) {
+        let _showing = self.show();
         let job = Arc::new(job);
         self.note(&job);
         lock(&self.recent).insert(Arc::clone(&job));
@@ -274,6 +279,7 @@ impl Catalog {
             return Ok(known);
         }
         let job = Arc::new(job);
+        let _showing = self.show();
         self.note(&job);
         let has_ended = job.state.is_ended();
         if has_ended {
@@ -294,11 +300,22 @@ impl Catalog {
 
     /// Takes in a change of a job that has ended: its labels.
     pub fn replace_ended(&self, job: Job) -> Arc<Job> {
+        let _showing = self.show();
         let job = Arc::new(job);
         self.note(&job);
         lock(&self.recent).insert(Arc::clone(&job));
         self.events.tell_updated(&job);
         job
+    }
+
+    /// Returns once all that anybody can have seen when this was called has been told. Blocks.
+    pub fn settle(&self) {
+        drop(self.showing.write().unwrap_or_else(PoisonError::into_inner));
+    }
+
+    /// Held from before a change is shown until it has been told.
+    fn show(&self) -> RwLockReadGuard<'_, ()> {
+        self.showing.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write_active(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<JobId, Arc<Active>>> {

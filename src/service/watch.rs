@@ -107,6 +107,14 @@ impl JobApi {
             None
         };
 
+        if start == api::WatchStart::Now && resume_token.is_empty() {
+            // A change that the caller has seen already is none that comes later.
+            self.blocking("looking for the newest event", |operations| {
+                operations.catalog().settle();
+                Ok(())
+            })
+            .await?;
+        }
         // First the position, then the snapshot: what happens in between comes live.
         let head = self.catalog().event_head();
         let now = Position::after(*head.borrow());

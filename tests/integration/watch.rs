@@ -269,3 +269,17 @@ async fn a_snapshot_under_load_leaves_no_gap_and_repeats_nothing() {
         }
     }
 }
+
+#[tokio::test]
+async fn a_watch_from_now_on_tells_nothing_that_its_caller_has_seen() {
+    let daemon = Daemon::start().await;
+    for round in 0..100 {
+        let seen = daemon.run(argv(&["true"])).await.job_id;
+        let request = WatchEventsRequest { start: WatchStart::Now.into(), ..Default::default() };
+        let mut watch = Watching::open(&daemon, request).await.unwrap();
+        let later = daemon.run(argv(&["true"])).await.job_id;
+        for event in watch.up_to(EventType::Ended, &later).await {
+            assert_ne!(event.job.unwrap().job_id, seen, "round {round}: {:?}", event.r#type);
+        }
+    }
+}

@@ -27,3 +27,4 @@ mkdir "$folder/stubs"
 export PYTHONPATH=$folder/stubs PYTHONDONTWRITEBYTECODE=1
 "$venv/bin/python" -u tests/interop/interop.py "$(realpath "$JOBWARDEN_BIN")" "$folder"
 "$venv/bin/python" -u tests/interop/grpcurl.py "$(realpath "$JOBWARDEN_BIN")" "$folder" "$venv/bin"
+"$venv/bin/python" -u tests/interop/security.py "$(realpath "$JOBWARDEN_BIN")" "$folder" "$venv/bin"
