@@ -1,9 +1,11 @@
 //! The audit record: who did what to which job, from where, and what it came to.
 //!
 //! JSON lines in `access/audit.jsonl` below the root, only ever appended to; a full file becomes
-//! `audit.1.jsonl`, that one `audit.2.jsonl`, and so on to the last, which goes. An entry is in the
-//! file before the call is answered, so the death of the service loses none; it is not synced, so
-//! a power cut may take the last ones. No text here comes from a command, an environment or an
+//! `audit.1.jsonl`, that one `audit.2.jsonl`, and so on to the last, which goes. The service writes
+//! and turns them over; `jobwarden token` appends a line of its own. An entry is in the file before
+//! the call is answered, that of an accepted job as soon as it is accepted; it is not synced, so a
+//! power cut may take the last ones, and the death of the service those of the calls under way. No
+//! text here comes from a command, an environment or an
 //! output but the reason that a caller gave.
 
 use std::{
@@ -19,7 +21,7 @@ use serde::Serialize;
 use super::{Identity, Place, token_file::FOLDER};
 use crate::{
     job::Time,
-    sys::{clock, fs},
+    sys::{clock, fs, process},
 };
 
 const NAME: &str = "audit.jsonl";
@@ -96,19 +98,35 @@ impl Entry {
         Self { principal, role, token, job, detail, ..Self::unknown(place, call, outcome) }
     }
 
-    fn unknown(place: &Place, call: &str, outcome: &'static str) -> Self {
+    /// Something that was done beside the service: `how` says by what way.
+    pub fn local(principal: &str, how: &str, call: &str, job: &str, outcome: &'static str) -> Self {
         Self {
             time: Time::from(clock::now()).to_string(),
             call: cut(call),
-            principal: String::new(),
+            principal: cut(principal),
             role: None,
             token: None,
-            peer: place.to_string(),
-            job: String::new(),
+            peer: cut(how),
+            job: cut(job),
             outcome,
             detail: String::new(),
             not_recorded: 0,
         }
+    }
+
+    /// Something that the account of this process did.
+    pub fn by_account(how: &str, call: &str) -> Self {
+        Self::local(&format!("uid:{}", process::own_uid()), how, call, "", "ok")
+    }
+
+    /// The same with what is to be said of it.
+    #[must_use]
+    pub fn with_detail(self, detail: &str) -> Self {
+        Self { detail: cut(detail), ..self }
+    }
+
+    fn unknown(place: &Place, call: &str, outcome: &'static str) -> Self {
+        Self::local("", &place.to_string(), call, "", outcome)
     }
 }
 
@@ -218,7 +236,7 @@ impl Audit {
             Some(open) => open,
             None => state.file.insert(self.open()?),
         };
-        fs::write_at(file, &line, *size)?;
+        fs::append(file, &line)?;
         *size += line.len() as u64;
         Ok(())
     }
@@ -226,7 +244,7 @@ impl Audit {
     /// The newest file and its size. A line that was cut short stays as a line of its own.
     fn open(&self) -> io::Result<(File, u64)> {
         fs::create_dir_all(&self.folder)?;
-        let file = fs::open_or_create(&self.folder.join(NAME))?;
+        let file = fs::open_to_append(&self.folder.join(NAME))?;
         let size = file.metadata()?.len();
         let mut last = [b'\n'];
         if size > 0 {
@@ -235,7 +253,7 @@ impl Audit {
         if last == [b'\n'] {
             return Ok((file, size));
         }
-        fs::write_at(&file, b"\n", size)?;
+        fs::append(&file, b"\n")?;
         Ok((file, size + 1))
     }
 
@@ -291,7 +309,8 @@ mod tests {
         assert_eq!(lines.len(), 1);
         let told = ["call", "principal", "role", "token", "peer", "job", "outcome"]
             .map(|key| lines[0][key].as_str().unwrap().to_owned());
-        let expected = ["Cancel", "token:ci", "operator", "0a", "unix:pid=7", "01ab", "ok"];
+        let expected =
+            ["Cancel", "token:ci", "operator", "0a", "unix:pid=7,uid=1000", "01ab", "ok"];
         assert_eq!(told, expected);
         assert!(lines[0]["detail"].as_str().unwrap().len() <= TEXT_BYTES_MAX);
     }

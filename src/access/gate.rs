@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Certificate, Place, Role, TokenFile, TokenTable, token_file::Version};
+use super::{Certificate, Place, Role, TokenError, TokenFile, TokenTable, token_file::Version};
 use crate::job::Time;
 
 /// The beginning of the header that brings a token.
@@ -27,6 +27,13 @@ pub struct Identity {
     pub token: Option<String>,
     /// When it has to come anew.
     pub expires: Option<Time>,
+}
+
+impl Identity {
+    /// Whether the caller may have to be turned away before its call has ended.
+    pub fn may_end(&self) -> bool {
+        self.token.is_some() || self.expires.is_some()
+    }
 }
 
 /// Why a caller is not let in.
@@ -53,6 +60,9 @@ pub enum Denied {
          for example \"{0}=submitter\", or bring a token"
     )]
     UnknownUser(u32),
+    /// The certificate was good when the connection was made.
+    #[error("the client certificate has expired; connect with a new one")]
+    ExpiredCertificate,
     /// The certificate has no role.
     #[error(
         "the client certificate has no role; list one of its names in the setting certificates \
@@ -140,7 +150,7 @@ impl Gate {
     ) -> Result<Identity, Denied> {
         let mut headers = authorization.into_iter();
         match (headers.next(), headers.next()) {
-            (None, _) => self.by_connection(place),
+            (None, _) => self.by_connection(place, now),
             (Some(header), None) => self.by_token(bearer(header).ok_or(Denied::Malformed)?, now),
             (Some(_), Some(_)) => Err(Denied::Malformed),
         }
@@ -160,7 +170,7 @@ impl Gate {
         })
     }
 
-    fn by_connection(&self, place: &Place) -> Result<Identity, Denied> {
+    fn by_connection(&self, place: &Place, now: Time) -> Result<Identity, Denied> {
         let known =
             |principal: String, role| Ok(Identity { principal, role, token: None, expires: None });
         match place {
@@ -176,7 +186,15 @@ impl Gate {
             }
             Place::Tcp { certificate: Some(certificate), .. } => {
                 match self.rules.certificates.iter().find(|rule| rule.fits(certificate)) {
-                    Some(rule) => known(rule.principal.clone(), rule.role),
+                    Some(_) if certificate.not_after.is_some_and(|end| end <= now) => {
+                        Err(Denied::ExpiredCertificate)
+                    }
+                    Some(rule) => Ok(Identity {
+                        principal: rule.principal.clone(),
+                        role: rule.role,
+                        token: None,
+                        expires: certificate.not_after,
+                    }),
                     None => Err(Denied::UnknownCertificate(certificate.name().to_owned())),
                 }
             }
@@ -189,10 +207,16 @@ impl Gate {
         }
     }
 
-    /// Whether a caller that was let in would not be any more: its token was revoked or expired.
-    pub fn is_over(&self, identity: &Identity, now: Time) -> bool {
-        let Some(id) = &identity.token else { return false };
-        self.tokens().get(id).is_none_or(|token| token.is_expired(now))
+    /// Why a caller that was let in would not be any more, if so: what it came with has expired, or
+    /// was revoked.
+    pub fn over(&self, identity: &Identity, now: Time) -> Option<Denied> {
+        let is_expired = identity.expires.is_some_and(|expires| expires <= now);
+        match &identity.token {
+            Some(_) if is_expired => Some(Denied::ExpiredToken),
+            None if is_expired => Some(Denied::ExpiredCertificate),
+            Some(id) if self.tokens().get(id).is_none() => Some(Denied::BadToken),
+            Some(_) | None => None,
+        }
     }
 
     /// Which version of the tokens is there.
@@ -210,10 +234,18 @@ impl Gate {
         let version = self.file.version();
         let mut known = self.lock();
         if known.version != version {
-            let tokens = self.file.read().unwrap_or_else(|error| {
-                tracing::error!(%error, "the tokens cannot be read: none is good");
-                Vec::new()
-            });
+            let tokens = match self.file.read() {
+                Ok(tokens) => tokens,
+                // It passes, as a lack of descriptors does; what was good stays so until then.
+                Err(error @ TokenError::Io { .. }) => {
+                    tracing::error!(%error, "the tokens cannot be read; the next call tries again");
+                    return Arc::clone(&known.table);
+                }
+                Err(error) => {
+                    tracing::error!(%error, "the tokens cannot be read: none is good");
+                    Vec::new()
+                }
+            };
             *known = Known { version, table: Arc::new(TokenTable::new(tokens)) };
         }
         Arc::clone(&known.table)

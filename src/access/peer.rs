@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -69,27 +69,56 @@ impl Certificate {
     }
 }
 
-/// Whether anybody has been let in on a connection. Clones share it.
+/// The most calls at once on a connection that nobody has to be let in for.
+pub const OPEN_CALLS_MAX: u64 = 16;
+
+/// Whether anybody has been let in on a connection, and how many calls are under way that nobody
+/// has to be let in for. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub struct Admission(Arc<AtomicBool>);
+pub struct Admission(Arc<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    is_admitted: AtomicBool,
+    open: AtomicU64,
+}
+
+/// A call that nobody has to be let in for, until it is dropped.
+#[derive(Debug)]
+pub struct OpenCall(Arc<State>);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Admission {
     /// Notes that a call was let in.
     pub fn admit(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_admitted.store(true, Ordering::Relaxed);
     }
 
     /// Whether a call has been let in.
     pub fn is_admitted(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_admitted.load(Ordering::Relaxed)
+    }
+
+    /// A place for a call that nobody has to be let in for; none if there are too many.
+    pub fn open_call(&self) -> Option<OpenCall> {
+        let more = |open: u64| (open < OPEN_CALLS_MAX).then_some(open + 1);
+        let counted = self.0.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        counted.ok().map(|_| OpenCall(Arc::clone(&self.0)))
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unix { pid: Some(pid), .. } => write!(formatter, "unix:pid={pid}"),
-            Self::Unix { pid: None, .. } => formatter.write_str("unix:"),
+            Self::Unix { pid: Some(pid), uid, .. } => {
+                write!(formatter, "unix:pid={pid},uid={uid}")
+            }
+            Self::Unix { pid: None, uid, .. } => write!(formatter, "unix:uid={uid}"),
             Self::Tcp { address, .. } => address.fmt(formatter),
         }
     }

@@ -166,10 +166,10 @@ fn a_token_made_or_revoked_counts_at_once() {
     let header = format!("bearer {}", secret.reveal());
     let admit = || gate.admit(&place(From::Network), [header.as_bytes()], Time::from_millis(NOW));
     let identity = admit().unwrap();
-    assert!(!gate.is_over(&identity, Time::from_millis(NOW)));
+    assert_eq!(gate.over(&identity, Time::from_millis(NOW)), None);
     file.revoke(&record.id).unwrap();
     assert_eq!(admit(), Err(Denied::BadToken));
-    assert!(gate.is_over(&identity, Time::from_millis(NOW)));
+    assert_eq!(gate.over(&identity, Time::from_millis(NOW)), Some(Denied::BadToken));
 }
 
 #[test]
@@ -183,4 +183,44 @@ fn a_file_of_tokens_that_cannot_be_read_lets_nobody_in() {
     let admitted =
         gate.admit(&place(From::Socket(OWNER)), [header.as_bytes()], Time::from_millis(NOW));
     assert_eq!(admitted, Err(Denied::BadToken));
+}
+
+#[test]
+fn a_certificate_lets_in_until_it_ends() {
+    let root = tempfile::tempdir().unwrap();
+    let gate = Gate::new(rules(false), TokenFile::of(root.path()));
+    let certificate = Certificate {
+        common_name: Some("known".to_owned()),
+        not_after: Some(Time::from_millis(NOW)),
+        ..Certificate::default()
+    };
+    let place = Place::Tcp {
+        address: "192.0.2.1:1".parse().unwrap(),
+        is_encrypted: true,
+        certificate: Some(Arc::new(certificate)),
+    };
+    let identity = gate.admit(&place, [], Time::from_millis(NOW - 1)).unwrap();
+    assert_eq!(gate.over(&identity, Time::from_millis(NOW - 1)), None);
+    assert_eq!(gate.over(&identity, Time::from_millis(NOW)), Some(Denied::ExpiredCertificate));
+    assert_eq!(gate.admit(&place, [], Time::from_millis(NOW)), Err(Denied::ExpiredCertificate));
+}
+
+#[test]
+fn a_read_that_fails_for_a_moment_locks_nobody_out() {
+    let root = tempfile::tempdir().unwrap();
+    let file = TokenFile::of(root.path());
+    let (_, secret) = file.create("ci", Role::Reader, None).unwrap();
+    let gate = Gate::new(rules(false), file.clone());
+    file.create("new", Role::Reader, None).unwrap();
+    let header = format!("Bearer {}", secret.reveal());
+    let admit = || gate.admit(&place(From::Network), [header.as_bytes()], Time::from_millis(NOW));
+    let path = root.path().join(FOLDER).join("tokens.json");
+    let aside = root.path().join("aside");
+    std::fs::rename(&path, &aside).unwrap();
+    // A folder cannot be read, whoever asks.
+    std::fs::create_dir(&path).unwrap();
+    assert!(admit().is_ok());
+    std::fs::remove_dir(&path).unwrap();
+    std::fs::rename(&aside, &path).unwrap();
+    assert!(admit().is_ok());
 }

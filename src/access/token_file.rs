@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     job::Time,
-    sys::{clock, fs, lock::Lock},
+    sys::{clock, fs, lock::Lock, process},
 };
 
 /// The folder of all that is about access, below the root.
@@ -47,6 +47,18 @@ pub enum TokenError {
     /// No token has this id or name.
     #[error("no token has the id or the name {0:?}; `jobwarden token list` shows them")]
     Unknown(String),
+    /// The task directory is somebody else's.
+    #[error(
+        "{} belongs to the user {uid}, whose service reads the tokens; run this as that user, for \
+         example with `sudo -u '#{uid}'`",
+        root.display()
+    )]
+    NotOwner {
+        /// The task directory.
+        root: PathBuf,
+        /// Whose it is.
+        uid: u32,
+    },
     /// Another process is writing for too long.
     #[error("another process is changing the tokens; try again")]
     Busy,
@@ -154,6 +166,7 @@ impl TokenFile {
         &self,
         change: impl FnOnce(&mut Vec<TokenRecord>) -> Result<T, TokenError>,
     ) -> Result<T, TokenError> {
+        self.check_owner()?;
         fs::create_dir_all(&self.folder).map_err(failed("make", &self.folder))?;
         let _lock = self.lock()?;
         let mut tokens = self.read()?;
@@ -165,6 +178,18 @@ impl TokenFile {
         fs::replace(&self.folder, TOKENS, &bytes, true).map_err(failed("write", &path))?;
         fs::sync_dir(&self.folder).map_err(failed("sync", &self.folder))?;
         Ok(changed)
+    }
+
+    /// What another user writes here the service could not read, and then nobody would be let in.
+    fn check_owner(&self) -> Result<(), TokenError> {
+        let root = self.folder.parent().unwrap_or(&self.folder);
+        match std::fs::metadata(root) {
+            Ok(found) if found.uid() != process::own_uid() => {
+                Err(TokenError::NotOwner { root: root.to_owned(), uid: found.uid() })
+            }
+            // One that is not there yet will be ours.
+            Ok(_) | Err(_) => Ok(()),
+        }
     }
 
     fn lock(&self) -> Result<Lock, TokenError> {

@@ -190,6 +190,12 @@ impl Catalog {
         if let Some(id) = prefix.exact() {
             return Ok(vec![id]);
         }
+        if let (Some(owner), true) = (owner, self.is_loaded()) {
+            let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
+            let own = entries.range(prefix.first..=prefix.last);
+            let own = own.filter(|(_, entry)| *entry.owner == *owner).map(|(id, _)| *id);
+            return Ok(own.take(count).collect());
+        }
         let mut ids = Vec::new();
         for day in self.store.days()? {
             if prefix.first.day() <= day && day <= prefix.last.day() {

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::{
-    access::{Role, TokenError, TokenFile, TokenRecord},
+    access::{Audit, Entry, Role, TokenError, TokenFile, TokenRecord},
     config::{Effective, ServeFlags},
     job::Time,
 };
@@ -88,10 +88,12 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> Outcome {
     let flags = ServeFlags { root: global.root.clone(), ..ServeFlags::default() };
     let effective = Effective::load(&flags).map_err(|errors| serve::from_mistakes(&errors))?;
     let file = TokenFile::of(&effective.config.root);
+    let audit = Audit::of(&effective.config.root, effective.config.audit);
     let printer = Printer::new(global.json);
     match command.action {
         Action::Create { name, role, expires: Expiry(expires) } => {
             let (record, secret) = file.create(&name, role, expires).map_err(failure)?;
+            audit.record(&entry("token create", &record));
             if printer.json {
                 let mut shown = shown(&record);
                 shown["token"] = secret.reveal().into();
@@ -105,11 +107,20 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> Outcome {
         Action::Revoke { tokens } => {
             for token in &tokens {
                 let revoked = file.revoke(token).map_err(failure)?;
+                for record in &revoked {
+                    audit.record(&entry("token revoke", record));
+                }
                 list(printer, &revoked)?;
             }
             Ok(DONE)
         }
     }
+}
+
+/// What the audit record tells of a change of tokens.
+fn entry(call: &str, record: &TokenRecord) -> Entry {
+    let detail = format!("{} {} {}", record.id, record.name, record.role);
+    Entry::by_account("command line", call).with_detail(&detail)
 }
 
 fn list(printer: Printer, records: &[TokenRecord]) -> Outcome {
@@ -151,6 +162,7 @@ fn failure(error: TokenError) -> Failure {
     let text = error.to_string();
     match error {
         TokenError::Name | TokenError::TooMany | TokenError::Unknown(_) => Failure::usage(text),
+        TokenError::NotOwner { .. } => Failure::new(NOT_PERMITTED, text),
         TokenError::Busy => Failure::new(TRY_AGAIN, text),
         TokenError::Corrupt { .. } => Failure::new(INTERNAL, text),
         TokenError::Io { source, .. } if source.kind() == std::io::ErrorKind::PermissionDenied => {

@@ -8,7 +8,7 @@ use std::{
 
 use toml::Value;
 
-use crate::job::Policy;
+use crate::job::{Patterns, Policy};
 
 use super::{
     AuditLimits, AuditScope, CgroupUse, Config, Durability, Effective, FileNotices, LogFormat,
@@ -116,13 +116,17 @@ fn policy_lines(policy: &Policy) -> [Line; 6] {
     let Policy { executables, working_dirs, env_keys, timeout_max, output_bytes_max, labels_max } =
         policy;
     [
-        ("allowed_executables", list(executables.texts())),
-        ("allowed_working_dirs", list(working_dirs.texts())),
-        ("allowed_env_keys", list(env_keys.texts())),
+        ("allowed_executables", patterns(executables)),
+        ("allowed_working_dirs", patterns(working_dirs)),
+        ("allowed_env_keys", patterns(env_keys)),
         ("max_timeout", optional_duration(*timeout_max)),
         ("max_output_bytes", output_bytes_max.map_or_else(|| text("none"), bytes)),
         ("max_labels", Value::Integer(i64::from(*labels_max))),
     ]
+}
+
+fn patterns(patterns: &Patterns) -> Value {
+    if patterns.texts().is_empty() { text("none") } else { list(patterns.texts()) }
 }
 
 fn text(value: impl Display) -> Value {

@@ -153,6 +153,10 @@ const LISTS: &[&str] = &[
     "allowed_env_keys",
 ];
 
+/// Those of them of which an empty list says what it seems to: that there is none. One of programs
+/// would allow any.
+const MAY_BE_EMPTY: &[&str] = &["unix_users", "certificates"];
+
 fn texts_of_variable(key: &str, value: &str) -> Vec<String> {
     if LISTS.contains(&key) {
         return value.split(',').map(|part| part.trim().to_owned()).collect();
@@ -168,7 +172,7 @@ fn texts_of_value(key: &str, value: &Value) -> Option<Vec<String>> {
             .iter()
             .map(|value| value.as_str().map(str::to_owned))
             .collect::<Option<Vec<_>>>()
-            .filter(|texts| key != "listen" || !texts.is_empty()),
+            .filter(|texts| MAY_BE_EMPTY.contains(&key) || !texts.is_empty()),
         Value::Boolean(flag) => Some(vec![flag.to_string()]),
         Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_) => None,
     }
@@ -179,7 +183,10 @@ fn expected_form(key: &str) -> &'static str {
         "listen" => {
             "must be an address or a list of at least one, for example [\"127.0.0.1:7420\"]"
         }
-        key if LISTS.contains(&key) => "must be a string or a list of strings",
+        key if MAY_BE_EMPTY.contains(&key) => "must be a string or a list of strings",
+        key if LISTS.contains(&key) => {
+            "must be a string, a list of at least one, or \"none\", which sets no bound"
+        }
         _ => "must be a string, a whole number, true or false",
     }
 }

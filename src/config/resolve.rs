@@ -10,9 +10,9 @@ use std::{
 use crate::job::{LABELS_MAX, Pattern, Patterns, Policy};
 
 use super::{
-    AuditLimits, AuditScope, CgroupUse, Config, ConfigErrors, ConfinementSettings, Durability,
-    FileNotices, ListenAddress, LogFormat, MachineFacts, Mistake, Network, ServeFlags, Shares,
-    Source, reader::Reader, values,
+    AuditLimits, AuditScope, CertificateRule, CgroupUse, Config, ConfigErrors, ConfinementSettings,
+    Durability, FileNotices, ListenAddress, LogFormat, MachineFacts, Mistake, Network, ServeFlags,
+    Shares, Source, reader::Reader, values,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -108,14 +108,16 @@ impl Effective {
         let listen = listen(&mut reader, &root);
         let network = Network::read(&mut reader, &listen);
         let confinement = ConfinementSettings::read(&mut reader);
+        let insecure_loopback_without_token = insecure_loopback(&mut reader, &listen);
+        let certificates = certificates(&mut reader, &network);
         let running = default_running_jobs(inputs.machine);
         let config = Config {
             root,
             listen,
-            insecure_loopback_without_token: flag(&mut reader, "insecure_loopback_without_token"),
+            insecure_loopback_without_token,
             unix_users: reader
                 .many("unix_users", |it| values::unix_user(it.text, &inputs.machine.accounts)),
-            certificates: reader.many("certificates", |it| values::certificate(it.text)),
+            certificates,
             audit: audit(&mut reader),
             durability: reader
                 .one("durability", Durability::Power, |it| values::durability(it.text)),
@@ -252,8 +254,15 @@ fn policy(reader: &mut Reader<'_>) -> Policy {
 }
 
 fn patterns(reader: &mut Reader<'_>, key: &'static str) -> Patterns {
-    let patterns = reader.many(key, |it| Pattern::parse(it.text));
-    Patterns::new(patterns).unwrap_or_else(|remedy| {
+    let patterns = reader.many(key, |it| match it.text {
+        "none" => Ok(None),
+        text => Pattern::parse(text).map(Some),
+    });
+    if patterns.len() > 1 && patterns.iter().any(Option::is_none) {
+        let remedy = "must not be \"none\" beside other patterns".to_owned();
+        reader.mistake(key, None, remedy);
+    }
+    Patterns::new(patterns.into_iter().flatten().collect()).unwrap_or_else(|remedy| {
         reader.mistake(key, None, remedy);
         Patterns::default()
     })
@@ -271,6 +280,31 @@ fn working_dir(
     });
     let home = || inputs.machine.home.clone().unwrap_or_else(|| PathBuf::from("/"));
     given.or_else(|| confinement.run_as.is_none().then(home))
+}
+
+/// Whether loopback needs no token. On an address that others reach too it would be forgotten that
+/// every program of this machine, a proxy among them, comes in without one.
+fn insecure_loopback(reader: &mut Reader<'_>, addresses: &[ListenAddress]) -> bool {
+    const KEY: &str = "insecure_loopback_without_token";
+    let is_open = flag(reader, KEY);
+    let is_beyond = |address: &ListenAddress| match address {
+        ListenAddress::Tcp(socket) => !socket.ip().is_loopback(),
+        ListenAddress::Unix(_) => false,
+    };
+    if is_open && addresses.iter().any(is_beyond) {
+        let remedy = "goes with loopback addresses alone; leave it out and use tokens".to_owned();
+        reader.mistake(KEY, Some("true".to_owned()), remedy);
+    }
+    is_open
+}
+
+fn certificates(reader: &mut Reader<'_>, network: &Network) -> Vec<CertificateRule> {
+    let certificates = reader.many("certificates", |it| values::certificate(it.text));
+    if !certificates.is_empty() && network.tls_client_ca.is_none() {
+        let remedy = "is of use with an authority alone; add --tls-client-ca FILE".to_owned();
+        reader.mistake("certificates", None, remedy);
+    }
+    certificates
 }
 
 /// A setting that is off unless somebody turns it on.

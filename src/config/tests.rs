@@ -119,7 +119,6 @@ fn the_printed_settings_give_the_same_settings_again() {
         listen: vec!["unix:/tmp/a \"b\".sock".to_owned(), "[::1]:7420".to_owned()],
         retention: Some("30days".to_owned()),
         unix_users: vec!["ada=operator".to_owned(), "7=reader".to_owned()],
-        certificates: vec!["CN:ci=submitter".to_owned()],
         run_as: Some("ada:100".to_owned()),
         no_new_privs: Some("false".to_owned()),
         umask: Some("7".to_owned()),
@@ -193,7 +192,8 @@ fn settings_of_tls_that_do_not_fit_are_each_told() {
 
 #[test]
 fn the_printed_settings_of_tls_give_the_same_again() {
-    let file = "tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_client_ca = \"/a\"\n\
+    let file = "certificates = [\"CN:ci=submitter\"]\n\
+                tls_cert = \"/c\"\ntls_key = \"/k\"\ntls_client_ca = \"/a\"\n\
                 tls_client_auth = \"optional\"\ninsecure_plaintext_network = true\n";
     let effective = resolve(&ServeFlags::default(), &[], Some(file)).unwrap();
     let network = &effective.config.network;
@@ -220,4 +220,22 @@ fn a_resource_that_is_limited_twice_is_a_mistake() {
     let errors = errors.unwrap_err();
     assert_eq!(errors.mistakes[0].source, Source::Environment("JOBWARDEN_RLIMITS".to_owned()));
     assert!(errors.mistakes[0].remedy.contains("twice"), "{errors}");
+}
+
+#[test]
+fn settings_that_would_let_in_more_or_others_than_they_seem_to_are_mistakes() {
+    let mistakes = |file: &str| {
+        let errors = resolve(&ServeFlags::default(), &[], Some(file)).unwrap_err();
+        errors.mistakes.iter().map(|mistake| mistake.source.to_string()).collect::<Vec<_>>()
+    };
+    for key in ["allowed_executables", "allowed_working_dirs", "allowed_env_keys", "rlimits"] {
+        let expected = [format!("/etc/jw.toml:{key}")];
+        assert_eq!(mistakes(&format!("{key} = []\n")), expected);
+    }
+    let both = mistakes("allowed_executables = [\"none\", \"/bin/*\"]\n");
+    assert_eq!(both, ["/etc/jw.toml:allowed_executables"]);
+    assert_eq!(mistakes("certificates = [\"CN:a=reader\"]\n"), ["/etc/jw.toml:certificates"]);
+    let open = "insecure_loopback_without_token = true\nlisten = [\"0.0.0.0:1\"]\n\
+                tls_cert = \"/c\"\ntls_key = \"/k\"\n";
+    assert_eq!(mistakes(open), ["/etc/jw.toml:insecure_loopback_without_token"]);
 }

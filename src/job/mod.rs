@@ -34,7 +34,7 @@ pub use id::{IdClock, JobId, JobIdError, JobIdPrefix};
 pub use kind::StateKind;
 pub use output_limits::{OutputLimitAction, OutputLimits, OutputLimitsDraft};
 pub use output_match::{CompiledPattern, MatchStream, OutputMatch, PatternError};
-pub use policy::{LABELS_MAX, Pattern, Patterns, Policy};
+pub use policy::{LABELS_MAX, Pattern, Patterns, Policy, RERUN_LABEL};
 pub use spec::{Command, EnvInheritance, Secrets, Spec};
 pub use state::{Claim, Event, Impossible, ProcessIdentity, Running, Started, State, transition};
 pub use time::{Time, TimeError};

@@ -4,7 +4,7 @@
 //! `[…]` and `{a,b}` as in a shell. A policy guards against mistakes and narrows what a principal can
 //! start; once a program runs it does what its account may.
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
@@ -17,6 +17,8 @@ const PATTERN_BYTES_MAX: usize = 1024;
 const PATTERNS_MAX: usize = 1000;
 /// The most labels that any policy allows.
 pub const LABELS_MAX: u32 = 32;
+/// The label that links a job to the one whose spec it runs again.
+pub const RERUN_LABEL: &str = "jobwarden/rerun-of";
 /// Variables that change what a program is: with them no list of programs would mean anything.
 const LOADER_PREFIX: &str = "LD_";
 
@@ -122,7 +124,7 @@ impl Policy {
         {
             faults.push(refused("spec.working_dir", "allowed_working_dirs"));
         }
-        faults.extend(self.check_labels("spec.labels", spec.labels.len()));
+        faults.extend(self.check_labels("spec.labels", &spec.labels));
         if let Some(most) = self.timeout_max {
             match spec.timeout {
                 Some(timeout) => faults.extend(self.check_timeout("spec.timeout", timeout)),
@@ -149,6 +151,17 @@ impl Policy {
         faults
     }
 
+    /// Lowers the bounds of a spec to those of today: it was accepted once, and whoever runs it again
+    /// cannot change it.
+    pub fn lower(&self, spec: &mut Spec) {
+        if let (Some(timeout), Some(most)) = (&mut spec.timeout, self.timeout_max) {
+            *timeout = most.min(*timeout);
+        }
+        if let (Some(limits), Some(most)) = (&mut spec.output_limits, self.output_bytes_max) {
+            limits.max_bytes_per_stream = most.min(limits.max_bytes_per_stream);
+        }
+    }
+
     /// What is wrong with a run time limit, if anything.
     pub fn check_timeout(&self, field: &str, timeout: Duration) -> Option<Violation> {
         let most = self.timeout_max.filter(|most| timeout > *most)?;
@@ -157,9 +170,14 @@ impl Policy {
         Some(Violation::new(field, rule))
     }
 
-    /// What is wrong with a number of labels, if anything.
-    pub fn check_labels(&self, field: &str, count: usize) -> Option<Violation> {
+    /// What is wrong with the number of labels, if anything. What the service added does not count.
+    pub fn check_labels(
+        &self,
+        field: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Option<Violation> {
         let most = self.labels_max as usize;
+        let count = labels.keys().filter(|key| *key != RERUN_LABEL).count();
         let rule = format!("has {count} labels; max_labels of this server is {most}");
         (count > most).then(|| Violation::new(field, rule))
     }
@@ -176,18 +194,18 @@ impl Policy {
         if !self.executables.allow(program) || !(is_name || is_plain_path(program)) {
             faults.push(refused(field, "allowed_executables"));
         }
-        for key in keys(spec) {
+        for (field, key) in keys(spec) {
             // A name means what the PATH of the server says.
             if key.starts_with(LOADER_PREFIX) || (is_name && key == "PATH") {
                 let rule = "is not allowed where allowed_executables is set on this server";
-                faults.push(Violation::new(format!("spec.env[{key:?}]"), rule));
+                faults.push(Violation::new(format!("{field}[{key:?}]"), rule));
             }
         }
     }
 
     fn check_environment(&self, spec: &Spec, faults: &mut Vec<Violation>) {
-        for key in keys(spec).filter(|key| !self.env_keys.allow(key)) {
-            faults.push(refused(&format!("spec.env[{key:?}]"), "allowed_env_keys"));
+        for (field, key) in keys(spec).filter(|(_, key)| !self.env_keys.allow(key)) {
+            faults.push(refused(&format!("{field}[{key:?}]"), "allowed_env_keys"));
         }
         let is_bounded = !self.env_keys.is_any() || !self.executables.is_any();
         if is_bounded && !spec.env_files.is_empty() {
@@ -198,9 +216,10 @@ impl Policy {
     }
 }
 
-/// The names of all variables that a spec sets.
-fn keys(spec: &Spec) -> impl Iterator<Item = &String> {
-    spec.env.keys().chain(&spec.secret_keys)
+/// The names of all variables that a spec sets, with the field of each.
+fn keys(spec: &Spec) -> impl Iterator<Item = (&'static str, &String)> {
+    let plain = spec.env.keys().map(|key| ("spec.env", key));
+    plain.chain(spec.secret_keys.iter().map(|key| ("spec.secret_env", key)))
 }
 
 fn refused(field: &str, setting: &str) -> Violation {
@@ -299,8 +318,12 @@ mod tests {
             draft.env_files = vec!["/etc/x".to_owned()];
             draft.working_dir = "/srv/../etc".to_owned();
         };
-        let expected =
-            ["spec.env[\"HOME\"]", "spec.env[\"TOKEN\"]", "spec.env_files", "spec.working_dir"];
+        let expected = [
+            "spec.env[\"HOME\"]",
+            "spec.secret_env[\"TOKEN\"]",
+            "spec.env_files",
+            "spec.working_dir",
+        ];
         assert_eq!(fields(&policy, wrong), expected);
         assert!(fields(&policy, |draft| draft.working_dir = "/srv/a/b".to_owned()).is_empty());
     }

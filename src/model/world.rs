@@ -13,6 +13,7 @@ use std::{
 };
 
 use crate::{
+    access::{Audit, AuditLimits, AuditScope},
     catalog::Catalog,
     job::{Accepted, Confinement, Draft, DraftLimits, Durability, JobId, Policy, Span},
     launch::Launch,
@@ -99,11 +100,13 @@ impl Service {
             per_minute_max: None,
             stdin_bytes_max: 0,
         };
+        let unrecorded = AuditLimits { scope: AuditScope::Off, bytes_max: 1, files_max: 1 };
         let operations = Operations::new(
             Arc::clone(&catalog),
             Arc::clone(&queue),
             Arc::clone(&watcher),
             defaults,
+            Arc::new(Audit::of(root, unrecorded)),
         );
         recover(&catalog, &watcher).map_err(fault("recover"))?;
         while catalog.load_next_day().map_err(fault("load a day"))? {}

@@ -37,7 +37,9 @@ impl Operations {
             labels.retain(|key, _| !remove.contains(key));
             labels.extend(set.clone());
             let mut violations = check_labels("set", &labels);
-            violations.extend(self.defaults.policy.check_labels("set", labels.len()));
+            if !set.is_empty() {
+                violations.extend(self.defaults.policy.check_labels("set", &labels));
+            }
             if !violations.is_empty() {
                 return Err(OperationError::Invalid(violations));
             }

@@ -1,6 +1,6 @@
 //! Folders in the inbox become jobs, or are told why not.
 
-use crate::store::Dropped;
+use crate::{access::Entry, store::Dropped};
 
 use super::{Asked, OperationError, Operations};
 
@@ -21,7 +21,9 @@ impl Operations {
                     let owner = format!("uid:{uid}");
                     let asked = Asked { owner, request_id: Some(name.clone()) };
                     let holds_secrets = !draft.secret_env.is_empty();
-                    self.take_folder(&name, self.submit(*draft, &asked), holds_secrets)
+                    let submitted = self.submit(*draft, &asked);
+                    self.record(&asked, &submitted);
+                    self.take_folder(&name, submitted, holds_secrets)
                 }
                 Dropped::Broken { name, why } => {
                     tracing::warn!(folder = ?name, why, "a folder in the inbox is rejected");
@@ -33,6 +35,21 @@ impl Operations {
                 tracing::warn!(%error, "a folder in the inbox cannot be answered");
             }
         }
+    }
+
+    fn record(&self, asked: &Asked, submitted: &Result<super::Submitted, OperationError>) {
+        let name = asked.request_id.as_deref().unwrap_or_default();
+        let (job, outcome) = match submitted {
+            // It was accepted, and recorded, before.
+            Ok(submitted) if submitted.deduplicated => return,
+            Ok(submitted) => (submitted.job.id().to_string(), "ok"),
+            Err(OperationError::Invalid(_)) => (String::new(), "INVALID_SPEC"),
+            Err(OperationError::RequestIdReused(_)) => (String::new(), "REQUEST_ID_REUSED"),
+            // It is tried again.
+            Err(_) => return,
+        };
+        let entry = Entry::local(&asked.owner, "inbox", "Exec", &job, outcome);
+        self.audit.record(&entry.with_detail(name));
     }
 
     fn take_folder(

@@ -24,6 +24,7 @@ pub use submit::{Asked, Submitted};
 
 use self::rate::Rate;
 use crate::{
+    access::Audit,
     catalog::{Catalog, Seen},
     job::{Confinement, Durability, Job, JobId, Policy, Violation},
     queue::Queue,
@@ -122,6 +123,7 @@ pub struct Operations {
     /// Changes of one job's labels or limit go one after the other.
     changes: Turns<JobId>,
     rate: Rate,
+    audit: Arc<Audit>,
 }
 
 impl Operations {
@@ -131,10 +133,12 @@ impl Operations {
         queue: Arc<Queue>,
         watcher: Arc<Watcher>,
         defaults: Defaults,
+        audit: Arc<Audit>,
     ) -> Self {
         let rate = Rate::new(defaults.per_minute_max);
         Self {
             rate,
+            audit,
             catalog,
             queue,
             watcher,
@@ -148,6 +152,11 @@ impl Operations {
     /// The index of jobs.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
+    }
+
+    /// The record of what was done.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
     }
 
     /// The queue.

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     job::{
-        Accepted, Draft, DraftLimits, Job, JobId, Secrets, Spec, Violation, check_request_id,
-        check_variables,
+        Accepted, Draft, DraftLimits, Job, JobId, RERUN_LABEL, Secrets, Spec, Violation,
+        check_request_id, check_variables,
     },
     queue::Full,
     store::{StoreError, Submission},
@@ -16,8 +16,6 @@ use super::{OperationError, Operations, one_at_a_time};
 
 /// When to try again after the share of the queue was full.
 const SHARE_RETRY: Duration = Duration::from_secs(1);
-/// The label that links a job to the one whose spec it runs again.
-const RERUN_LABEL: &str = "jobwarden/rerun-of";
 
 /// Who asks, and by which request id.
 #[derive(Clone, Debug)]
@@ -99,6 +97,7 @@ impl Operations {
             0 => Vec::new(),
             _ => self.catalog.store().job_dir(id).stdin()?,
         };
+        self.defaults.policy.lower(&mut spec);
         spec.labels.insert(RERUN_LABEL.to_owned(), id.to_string());
         self.accept(Checked { spec, secrets: Secrets(secret_env), stdin }, asked)
     }

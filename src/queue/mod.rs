@@ -280,8 +280,9 @@ fn end_queued(catalog: &Catalog, id: JobId, end: End) -> Result<bool, StoreError
     if *record.state() != State::Queued {
         return Ok(false);
     }
-    let _ = record.dir().remove_secrets();
+    // The end first: a job that is still queued needs its secrets.
     record.append(&Event::Ended(end))?;
+    let _ = record.dir().remove_secrets();
     drop(record);
     catalog.look(id)?;
     Ok(true)

@@ -21,14 +21,15 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    access::{Audit, Denied, Gate, Identity, Peer},
+    access::{Audit, Denied, Gate, Identity, OPEN_CALLS_MAX, Peer},
     job::Time,
     service::status::Refusal,
     sys::clock,
 };
 
-/// Calls that anybody may make: a load balancer has no token.
-const OPEN: &str = "/grpc.health.v1.Health/";
+/// The call that anybody may make: a load balancer has no token. It is answered at once, unlike
+/// the stream of the same service, which takes a place.
+const OPEN: &str = "/grpc.health.v1.Health/Check";
 /// How soon a call ends whose token was revoked.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
@@ -92,8 +93,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        if request.uri().path().starts_with(OPEN) {
-            return Box::pin(self.inner.call(request));
+        if request.uri().path() == OPEN {
+            return self.open(request);
         }
         match self.layer.admit(&mut request) {
             Err(denied) => {
@@ -101,9 +102,9 @@ where
                 let status = Status::from(Refusal::Unauthenticated(denied));
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
-            // Only what came with a token can be over before it has ended. What may have done
-            // something is answered all the same, or its caller would not know what.
-            Ok(identity) if identity.token.is_none() || !waits(request.uri().path()) => {
+            // Only what came with a token or a certificate can be over before it has ended. What
+            // may have done something is answered all the same, or its caller would not know what.
+            Ok(identity) if !identity.may_end() || !waits(request.uri().path()) => {
                 Box::pin(self.inner.call(request))
             }
             Ok(identity) => {
@@ -111,6 +112,28 @@ where
                 Box::pin(guard(self.inner.call(request), Box::pin(over)))
             }
         }
+    }
+}
+
+impl<S> Admitted<S> {
+    /// Answers a call that anybody may make, unless a stranger has left too many of them half sent.
+    fn open<B>(&mut self, request: Request<B>) -> BoxFuture<Result<Response<Body>, S::Error>>
+    where
+        S: Service<Request<B>, Response = Response<Body>>,
+        S::Future: Send + 'static,
+        S::Error: Send + 'static,
+    {
+        let peer = request.extensions().get::<Peer>();
+        let Some(place) = peer.and_then(|peer| peer.admission.open_call()) else {
+            let refusal = Refusal::TooManyStreams { limit: OPEN_CALLS_MAX, of_principal: true };
+            return Box::pin(std::future::ready(Ok(Status::from(refusal).into_http())));
+        };
+        let answer = self.inner.call(request);
+        Box::pin(async move {
+            let answer = answer.await;
+            drop(place);
+            answer
+        })
     }
 }
 
@@ -150,9 +173,8 @@ impl AdmissionLayer {
     async fn over(mut self, identity: Identity) -> Denied {
         loop {
             let now = Time::from(clock::now());
-            if self.gate.is_over(&identity, now) {
-                let is_expired = identity.expires.is_some_and(|expires| expires <= now);
-                return if is_expired { Denied::ExpiredToken } else { Denied::BadToken };
+            if let Some(denied) = self.gate.over(&identity, now) {
+                return denied;
             }
             let left = identity.expires.map(|expires| expires.since(now));
             let expired = async {

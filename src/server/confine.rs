@@ -34,6 +34,12 @@ pub enum RunAsError {
         /// What is missing.
         source: AccountError,
     },
+    /// As root nothing would be gained, and everything lost.
+    #[error("run_as = {run_as:?} is root: name a user that may do less")]
+    Root {
+        /// The setting.
+        run_as: String,
+    },
     /// A home directory is a path, and paths are text here.
     #[error("run_as = {run_as:?} names a user whose home directory is not UTF-8")]
     Home {
@@ -61,6 +67,9 @@ fn resolve(run_as: &RunAs) -> Result<Account, RunAsError> {
     let found = account::find(&run_as.user, run_as.group.as_deref());
     let found = found.map_err(|source| RunAsError::Account { run_as: text.clone(), source })?;
     let Found { name, uid, gid, groups, home } = found;
+    if uid == 0 {
+        return Err(RunAsError::Root { run_as: text });
+    }
     let home = home.into_os_string().into_string();
     let home = home.map_err(|_| RunAsError::Home { run_as: text })?;
     tracing::info!(user = name, uid, gid, "jobs run as another user");

@@ -46,7 +46,7 @@ use self::{
     tls::{Tls, TlsFiles},
 };
 use crate::{
-    access::{Audit, Gate, Rules, TokenFile},
+    access::{Gate, Rules, TokenFile},
     api::{self, job_service_server::JobServiceServer},
     config::{Config, ListenAddress},
     job::Time,
@@ -169,7 +169,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     let activity = Activity::default();
     let gate = Arc::new(Gate::new(rules(config), TokenFile::of(&config.root)));
     let (token_changes, changes) = watch::channel(());
-    let audit = Arc::new(Audit::of(&config.root, config.audit));
+    let audit = Arc::clone(parts.operations.audit());
     let admission = AdmissionLayer::new(Arc::clone(&gate), Arc::clone(&audit), changes);
     let limits = limits(config);
     let request_bytes_max = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
@@ -188,6 +188,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     health::look(&health_reporter, parts.catalog.store(), &parts.launch).await;
 
     let connections = ConnectionLimits::of(&config.network);
+    warn_about_jobs(config, &gate);
     let mut servers = JoinSet::new();
     let mut paths = Vec::new();
     for listener in listeners {
@@ -245,6 +246,20 @@ fn warn_about(config: &Config, gate: &Gate, address: &ListenAddress) {
         tracing::warn!(
             %address,
             "nobody can call this address yet; make a token with `jobwarden token create`"
+        );
+    }
+}
+
+/// Says that whoever may submit a job may do everything, where somebody else than the owner may.
+fn warn_about_jobs(config: &Config, gate: &Gate) {
+    let is_tcp = |address: &ListenAddress| matches!(address, ListenAddress::Tcp(_));
+    let lets_others_in =
+        gate.has_tokens() || !config.unix_users.is_empty() || config.listen.iter().any(is_tcp);
+    if lets_others_in && config.confinement.run_as.is_none() {
+        tracing::warn!(
+            "jobs run as the account of this service: whoever may submit one may do all that the \
+             account may, with the jobs of others too; start as root with run_as = \"USER\" where \
+             that is not meant"
         );
     }
 }

@@ -8,6 +8,7 @@ use std::{
 
 use super::{ServeError, system};
 use crate::{
+    access::Audit,
     catalog::Catalog,
     config::{CgroupUse, Config, FileNotices},
     job::{Confinement, State},
@@ -87,8 +88,14 @@ pub(super) fn assemble(
         policy: config.policy.clone(),
         per_minute_max: config.shares.per_minute_max,
     };
-    let made =
-        Operations::new(Arc::clone(&catalog), Arc::clone(&queue), Arc::clone(&watcher), defaults);
+    let audit = Arc::new(Audit::of(&config.root, config.audit));
+    let made = Operations::new(
+        Arc::clone(&catalog),
+        Arc::clone(&queue),
+        Arc::clone(&watcher),
+        defaults,
+        audit,
+    );
     let made = Arc::new(made);
     // Set once, right here.
     let _ = operations.set(Arc::clone(&made));

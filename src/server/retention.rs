@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 use crate::{
+    access::Entry,
     job::{Actor, Time},
     operations::Operations,
     sys::clock,
@@ -27,7 +28,12 @@ pub(super) async fn run(operations: Arc<Operations>, drain: watch::Receiver<bool
             for id in operations.catalog().take_expired(now, DELETED_AT_ONCE) {
                 let actor = Actor { principal: "retention".to_owned(), ..Actor::default() };
                 match operations.delete(id, false, actor) {
-                    Ok(()) => tracing::info!(job = %id, "job deleted: its time is over"),
+                    Ok(()) => {
+                        let job = id.to_string();
+                        let entry = Entry::local("retention", "service", "Delete", &job, "ok");
+                        operations.audit().record(&entry);
+                        tracing::info!(job = %id, "job deleted: its time is over");
+                    }
                     Err(error) => tracing::warn!(job = %id, %error, "a job cannot be deleted"),
                 }
             }

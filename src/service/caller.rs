@@ -1,7 +1,10 @@
 //! Who calls, how far it may reach, and how long it waits.
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -26,6 +29,7 @@ pub(super) struct Caller {
 /// What a call says of itself for the audit record.
 #[derive(Debug, Default)]
 pub(super) struct Notes {
+    is_recorded: AtomicBool,
     job: OnceLock<String>,
     detail: OnceLock<String>,
 }
@@ -65,9 +69,12 @@ impl Caller {
         let _ = self.notes.detail.set(detail.into());
     }
 
-    /// Records the call, which named `job`, in the audit record. Blocks on the disk.
+    /// Records the call, which named `job`, in the audit record, once. Blocks on the disk.
     pub(super) fn record(&self, audit: &Audit, job: &str, outcome: &'static str) {
-        let Notes { job: noted, detail } = &*self.notes;
+        let Notes { is_recorded, job: noted, detail } = &*self.notes;
+        if is_recorded.swap(true, Ordering::Relaxed) {
+            return;
+        }
         let job = noted.get().map_or(job, String::as_str);
         let detail = detail.get().map_or("", String::as_str);
         let call = self.call.name();

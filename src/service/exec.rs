@@ -1,6 +1,6 @@
 //! Exec and Rerun: jobs accepted.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tonic::Request;
 
@@ -39,11 +39,16 @@ impl JobApi {
         };
         let draft = convert::draft(spec);
         let asked = caller.asked(request_id.clone());
-        let submitted =
-            self.blocking("accepting a job", move |operations| operations.submit(draft, &asked));
+        let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());
+        let submitted = self.blocking("accepting a job", move |operations| {
+            let submitted = operations.submit(draft, &asked)?;
+            // Now: the caller may wait long for the end, or leave.
+            recording.note_job(submitted.job.id());
+            recording.record(&audit, "", "ok");
+            Ok(submitted)
+        });
         let submitted = submitted.await.map_err(|refusal| with_request_id(refusal, &request_id))?;
         let Submitted { mut job, deduplicated } = submitted;
-        caller.note_job(job.id());
         tracing::info!(job = %job.id(), deduplicated, "job accepted");
         if !wait.is_zero() {
             let limit = self.wait_limit(Some(wait), deadline);
@@ -71,11 +76,15 @@ impl JobApi {
         self.may_touch(&caller, id)?;
         let asked = caller.asked(request_id.clone());
         let secrets = secret_env.into_iter().collect();
-        let submitted = self
-            .blocking("accepting a job", move |operations| operations.rerun(id, secrets, &asked));
+        let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());
+        let submitted = self.blocking("accepting a job", move |operations| {
+            let submitted = operations.rerun(id, secrets, &asked)?;
+            recording.note(format!("again as {}", submitted.job.id()));
+            recording.record(&audit, &id.to_string(), "ok");
+            Ok(submitted)
+        });
         let submitted = submitted.await.map_err(|refusal| with_request_id(refusal, &request_id))?;
         let Submitted { job, deduplicated } = submitted;
-        caller.note(format!("again as {}", job.id()));
         tracing::info!(job = %job.id(), deduplicated, "job accepted again");
         Ok(api::RerunResponse { job: Some(self.shown(&job)), deduplicated })
     }

@@ -52,6 +52,8 @@ struct Watching {
     api: JobApi,
     sender: Sender,
     filter: JobFilter,
+    /// Whether jobs of others exist for the caller.
+    sees_all: bool,
     types: Vec<api::EventType>,
     with_bytes: bool,
     heartbeat: Duration,
@@ -137,6 +139,7 @@ impl JobApi {
             api: self.clone(),
             sender,
             filter,
+            sees_all: caller.sees_all(),
             types,
             with_bytes: include_log_data,
             heartbeat,
@@ -208,7 +211,9 @@ impl Watching {
                 Ok(false) => {}
                 Err(stop) => return stop,
             }
-            let lags = self.told != self.position;
+            // To whom others do not exist, a bookmark would say when they do something: its token
+            // moves with the heartbeats.
+            let lags = self.told != self.position && self.sees_all;
             let bookmark_at = last_bookmark + BOOKMARK_PAUSE;
             let sent = tokio::select! {
                 changed = head.changed() => match changed {
@@ -259,7 +264,10 @@ impl Watching {
                 self.position = Position::after(event.sequence);
             }
             // A long history that is not for the caller moves its token all the same.
-            if self.told != self.position && last_bookmark.elapsed() >= BOOKMARK_PAUSE {
+            if self.sees_all
+                && self.told != self.position
+                && last_bookmark.elapsed() >= BOOKMARK_PAUSE
+            {
                 last_bookmark = Instant::now();
                 self.send(Kind::Bookmark(api::Bookmark { snapshot_end: false })).await?;
             }

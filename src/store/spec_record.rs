@@ -22,6 +22,8 @@ use super::{
 
 /// The version of the format of a job's folder.
 pub(super) const FORMAT_VERSION: u32 = 1;
+/// The same with rules of the host, which a program that does not know them must not run without.
+const CONFINED_VERSION: u32 = 2;
 
 #[derive(Serialize, Deserialize)]
 struct SpecFile {
@@ -121,8 +123,9 @@ pub(super) fn text(accepted: &Accepted) -> String {
         durability,
         confinement,
     } = accepted;
+    let confinement = confinement_record::members(confinement);
     let file = SpecFile {
-        version: FORMAT_VERSION,
+        version: if confinement.is_some() { CONFINED_VERSION } else { FORMAT_VERSION },
         job_id: id.to_string(),
         create_time: create_time.to_string(),
         owner: owner.clone(),
@@ -131,7 +134,7 @@ pub(super) fn text(accepted: &Accepted) -> String {
         durability: durability_name(*durability).to_owned(),
         working_dir: working_dir.clone(),
         timeout: timeout.map(seconds),
-        confinement: confinement_record::members(confinement),
+        confinement,
         spec: members(spec),
     };
     // Strings, numbers and maps with string keys always have a JSON form.
@@ -210,8 +213,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Accepted, RecordError> {
     }
     let json = |error: serde_json::Error| wrong("spec.json", error.to_string());
     let Version { version } = serde_json::from_slice(bytes).map_err(json)?;
-    if version != FORMAT_VERSION {
-        let why = format!("{version} is not {FORMAT_VERSION}, the version this program reads");
+    if ![FORMAT_VERSION, CONFINED_VERSION].contains(&version) {
+        let why = format!("{version} is above {CONFINED_VERSION}, the last this program reads");
         return Err(wrong("version", why));
     }
     let file: SpecFile = serde_json::from_slice(bytes).map_err(json)?;

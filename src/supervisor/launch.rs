@@ -14,7 +14,7 @@ use crate::{
     sys::{
         self,
         cgroup::Group,
-        clock, faults, fs, pipe,
+        clock, faults, fs, ownership, pipe,
         spawn::{Child, Program, SpawnError, spawn},
     },
 };
@@ -160,7 +160,7 @@ fn start(
 fn output(accepted: &Accepted, path: &Path) -> Result<OwnedFd, Failure> {
     let opened = pipe::open_both(path).and_then(|fifo| {
         if let Some(account) = &accepted.confinement.run_as {
-            fs::give(&fifo, account.uid, account.gid)?;
+            ownership::give(&fifo, account.uid, account.gid)?;
         }
         Ok(fifo)
     });
@@ -203,7 +203,7 @@ fn stdin(record: &JobRecord) -> io::Result<File> {
     if let Some(account) = &record.accepted().confinement.run_as {
         // So that the job can open it again as `/dev/stdin`. Only who has the descriptor comes to
         // it: the folders around it are the service's.
-        fs::let_group_read(&file, account.gid)?;
+        ownership::let_group_read(&file, account.gid)?;
     }
     Ok(file)
 }

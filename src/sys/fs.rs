@@ -5,7 +5,7 @@
 
 use std::{
     fs::{File, OpenOptions},
-    io::{self, Read as _},
+    io::{self, Read as _, Write as _},
     os::{
         fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
         unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _},
@@ -17,7 +17,7 @@ use nix::{
     fcntl::{AT_FDCWD, AtFlags, FallocateFlags, OFlag, RenameFlags, fallocate, open, renameat2},
     libc,
     sys::stat::Mode,
-    unistd::{Gid, Uid, fchown, linkat},
+    unistd::linkat,
 };
 
 #[cfg(any(test, feature = "faults"))]
@@ -217,15 +217,18 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Opens a file for appending, or makes it.
+/// Opens a regular file for reading and for appending, or makes it.
 pub fn open_to_append(path: &Path) -> io::Result<File> {
     faults::check()?;
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(FILE_MODE)
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(path)
+    let mut options = OpenOptions::new();
+    options.read(true).append(true).create(true).mode(FILE_MODE);
+    check_regular(options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?)
+}
+
+/// Adds bytes to the end of a file, wherever another writer has moved it.
+pub fn append(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    faults::check()?;
+    file.write_all(bytes)
 }
 
 /// Opens an existing file for reading and writing.
@@ -246,19 +249,6 @@ pub fn open_regular(path: &Path) -> io::Result<File> {
 fn check_regular(file: File) -> io::Result<File> {
     let other = || io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
     file.metadata()?.is_file().then_some(file).ok_or_else(other)
-}
-
-/// Gives an open file to another user and group.
-pub fn give(file: impl std::os::fd::AsFd, uid: u32, gid: u32) -> io::Result<()> {
-    faults::check()?;
-    fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(io_error)
-}
-
-/// Lets a group read an open file, and nobody write it but its owner.
-pub fn let_group_read(file: &File, gid: u32) -> io::Result<()> {
-    faults::check()?;
-    fchown(file, None, Some(Gid::from_raw(gid))).map_err(io_error)?;
-    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(FILE_MODE | 0o040)).map_err(io_error)
 }
 
 /// Reads a regular file of at most `bytes_max` bytes.

@@ -15,6 +15,7 @@ pub(crate) mod fuzzing;
 pub mod inotify;
 pub mod lock;
 pub mod marks;
+pub mod ownership;
 mod pidfd;
 pub mod pipe;
 pub mod poll;

@@ -141,6 +141,9 @@ async fn nobody_is_let_in_over_tcp_without_a_good_token() {
     let mut health = tonic_health::pb::health_client::HealthClient::new(channel);
     let answer = health.check(tonic_health::pb::HealthCheckRequest::default()).await;
     assert!(answer.is_ok(), "health is open: {answer:?}");
+    // A stream takes a place for as long as it likes.
+    let answer = health.watch(tonic_health::pb::HealthCheckRequest::default()).await;
+    assert_eq!(verdict(answer), "nobody");
 }
 
 #[tokio::test]

@@ -35,7 +35,7 @@ async fn a_program_that_is_not_allowed_is_refused_before_the_job_exists() {
     let path = JobSpec { env: pairs([("PATH", "/tmp")]), ..argv(&["true"]) };
     assert_eq!(fields(&daemon, path).await, ["spec.env[\"PATH\"]"]);
     let secret = JobSpec { secret_env: pairs([("LD_PRELOAD", "/x")]), ..argv(&["true"]) };
-    assert_eq!(fields(&daemon, secret).await, ["spec.env[\"LD_PRELOAD\"]"]);
+    assert_eq!(fields(&daemon, secret).await, ["spec.secret_env[\"LD_PRELOAD\"]"]);
     let file = JobSpec { env_files: vec!["/etc/environment".to_owned()], ..argv(&["true"]) };
     assert_eq!(fields(&daemon, file).await, ["spec.env_files"]);
     let listed = daemon.api().list(jobwarden::api::ListRequest::default()).await.unwrap();

@@ -114,23 +114,26 @@ async fn the_audit_record_tells_who_did_what_and_what_was_refused_and_no_secret(
     let mut nobody = over_tcp(&daemon, None).await;
     assert_eq!(verdict(nobody.list(ListRequest::default()).await), "nobody");
 
-    let lines =
-        eventually("five entries", || Some(audit(&daemon)).filter(|it| it.len() >= 5)).await;
+    let lines = eventually("all entries", || Some(audit(&daemon)).filter(|it| it.len() >= 7)).await;
     let part = |line: &serde_json::Value| {
         ["principal", "call", "job", "outcome"]
             .map(|key| line[key].as_str().unwrap_or("").to_owned())
     };
+    let account = format!("uid:{}", nix::unistd::geteuid());
     let expected = [
+        [account.as_str(), "token create", "", "ok"],
         ["token:ci", "Exec", &id, "ok"],
         ["token:ci", "Exec", &second, "ok"],
         ["token:ci", "Cancel", &second, "ok"],
+        [account.as_str(), "token create", "", "ok"],
         ["token:eve", "Delete", &id, "ROLE_REQUIRED"],
         ["", "/jobwarden.v1.JobService/List", "", "UNAUTHENTICATED"],
     ];
     let told: Vec<_> = lines.iter().map(part).collect();
     assert_eq!(told, expected.map(|line| line.map(str::to_owned)));
-    assert_eq!(lines[2]["detail"], "no longer\nneeded\u{1b}[2J");
-    assert!(lines.iter().all(|line| line["peer"].as_str().unwrap().starts_with("127.0.0.1:")));
+    assert_eq!(lines[3]["detail"], "no longer\nneeded\u{1b}[2J");
+    let is_local = |peer: &str| peer == "command line" || peer.starts_with("127.0.0.1:");
+    assert!(lines.iter().all(|line| is_local(line["peer"].as_str().unwrap())));
     let text = std::fs::read_to_string(daemon.root().join("access/audit.jsonl")).unwrap();
     for hidden in [&secret, &reader, "hidden-command"] {
         assert!(!text.contains(hidden));
