@@ -87,7 +87,7 @@ async fn a_spec_of_a_later_version_is_told_of_its_job_alone() {
     check(|folder| {
         let path = folder.join("spec.json");
         let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replacen("\"version\":1", "\"version\":2", 1)).unwrap();
+        fs::write(&path, text.replacen("\"version\":2", "\"version\":3", 1)).unwrap();
     })
     .await;
 }

@@ -76,10 +76,10 @@ fn what_was_accepted_survives_its_file() {
 #[test]
 fn a_newer_version_is_refused_by_its_number() {
     let mut value: Value = serde_json::from_slice(&encode(&accepted(rich()))).unwrap();
-    value["version"] = Value::from(2);
+    value["version"] = Value::from(3);
     let error = decode(value.to_string().as_bytes()).unwrap_err();
     assert_eq!(error.member, "version");
-    assert!(error.why.contains('2'));
+    assert!(error.why.contains('3'));
 }
 
 #[test]
