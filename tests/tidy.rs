@@ -26,8 +26,9 @@ const LAYERS: &[Layer] = &[
     ("sys", &[]),
     ("api", &[]),
     ("job", &[]),
+    ("terminal", &[]),
     ("store", &["job", "sys"]),
-    ("access", &["job", "sys"]),
+    ("access", &["terminal", "job", "sys"]),
     ("launch_message", &["job"]),
     // The supervisor's side.
     ("supervisor", &["store", "job", "sys"]),
@@ -41,7 +42,6 @@ const LAYERS: &[Layer] = &[
     ("operations", &["access", "watcher", "queue", "launch", "catalog", "store", "job", "sys"]),
     ("service", &["operations", "access", "catalog", "store", "job", "sys", "api"]),
     ("client", &["api"]),
-    ("terminal", &[]),
     ("config", &["access", "job"]),
     (
         "server",

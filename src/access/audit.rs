@@ -9,6 +9,7 @@
 //! output but the reason that a caller gave.
 
 use std::{
+    collections::HashMap,
     fs::File,
     io,
     path::{Path, PathBuf},
@@ -22,15 +23,18 @@ use super::{Identity, Place, token_file::FOLDER};
 use crate::{
     job::Time,
     sys::{clock, fs, process},
+    terminal,
 };
 
 const NAME: &str = "audit.jsonl";
 /// The longest text of an entry that a caller chose.
 const TEXT_BYTES_MAX: usize = 256;
-/// So many refusals of unknown callers are recorded in a span of time, so that they cannot push out
-/// what others did; the rest is counted.
-const UNKNOWN_MAX: u32 = 100;
-const UNKNOWN_SPAN: Duration = Duration::from_mins(1);
+/// So many refusals of a principal, and of all unknown callers together, are recorded in a span of
+/// time, so that they cannot push out what others did; the rest is counted.
+const REFUSED_MAX: u32 = 100;
+const REFUSED_SPAN: Duration = Duration::from_mins(1);
+/// So many principals are remembered before those are forgotten whose span is over.
+const REMEMBERED: usize = 1024;
 
 /// What is recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,7 +59,7 @@ pub struct AuditLimits {
 }
 
 /// One call.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Entry {
     time: String,
     call: String,
@@ -74,6 +78,9 @@ pub struct Entry {
     detail: String,
     #[serde(skip_serializing_if = "is_zero")]
     not_recorded: u64,
+    /// Whether it has passed the limit of refusals.
+    #[serde(skip)]
+    is_counted: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
@@ -111,6 +118,7 @@ impl Entry {
             outcome,
             detail: String::new(),
             not_recorded: 0,
+            is_counted: false,
         }
     }
 
@@ -140,7 +148,8 @@ pub struct Audit {
     folder: PathBuf,
     limits: AuditLimits,
     state: Mutex<State>,
-    unknown: Mutex<Unknown>,
+    /// By principal; those of unknown callers have none.
+    refused: Mutex<HashMap<String, Refused>>,
 }
 
 #[derive(Debug, Default)]
@@ -149,9 +158,9 @@ struct State {
     is_failing: bool,
 }
 
-/// Refusals of unknown callers in the present span.
+/// Refusals of one principal in the present span.
 #[derive(Debug, Default)]
-struct Unknown {
+struct Refused {
     /// When it began, on the boot clock.
     since: Duration,
     recorded: u32,
@@ -165,7 +174,7 @@ impl Audit {
             folder: root.join(FOLDER),
             limits,
             state: Mutex::default(),
-            unknown: Mutex::default(),
+            refused: Mutex::default(),
         }
     }
 
@@ -183,33 +192,47 @@ impl Audit {
         self.limits.scope != AuditScope::Off
     }
 
-    /// Records a call. What cannot be recorded is told in the log: a job can be stopped although
-    /// the disk is full. Blocks on the disk.
-    pub fn record(&self, entry: &Entry) {
-        if self.is_on() {
-            let mut state = self.lock();
-            self.write(&mut state, entry);
+    /// Records a call, unless it was refused and its caller has had too many refused. What cannot be
+    /// recorded is told in the log: a job can be stopped although the disk is full. Blocks on the
+    /// disk.
+    pub fn record(&self, entry: Entry) {
+        if !self.is_on() {
+            return;
         }
+        let Some(entry) = self.within_limits(entry) else { return };
+        let mut state = self.lock();
+        self.write(&mut state, &entry);
     }
 
     /// A call by somebody who was not let in, to be recorded, unless there are too many of them.
     /// Does not block.
     pub fn unknown(&self, place: &Place, call: &str, outcome: &'static str) -> Option<Entry> {
-        if !self.is_on() {
-            return None;
+        self.is_on().then(|| self.within_limits(Entry::unknown(place, call, outcome)))?
+    }
+
+    fn within_limits(&self, entry: Entry) -> Option<Entry> {
+        if entry.outcome == "ok" || entry.is_counted {
+            return Some(entry);
         }
-        let mut unknown = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         let now = clock::since_boot();
-        if now.saturating_sub(unknown.since) >= UNKNOWN_SPAN {
-            (unknown.since, unknown.recorded) = (now, 0);
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.len() >= REMEMBERED {
+            refused.retain(|_, refused| now.saturating_sub(refused.since) < REFUSED_SPAN);
         }
-        if unknown.recorded >= UNKNOWN_MAX {
-            unknown.not_recorded += 1;
+        // Those who come when nobody more can be remembered share one count.
+        let is_crowded = refused.len() >= REMEMBERED && !refused.contains_key(&entry.principal);
+        let name = if is_crowded { String::new() } else { entry.principal.clone() };
+        let own = refused.entry(name).or_insert(Refused { since: now, ..Refused::default() });
+        if now.saturating_sub(own.since) >= REFUSED_SPAN {
+            (own.since, own.recorded) = (now, 0);
+        }
+        if own.recorded >= REFUSED_MAX {
+            own.not_recorded += 1;
             return None;
         }
-        unknown.recorded += 1;
-        let not_recorded = std::mem::take(&mut unknown.not_recorded);
-        Some(Entry { not_recorded, ..Entry::unknown(place, call, outcome) })
+        own.recorded += 1;
+        let not_recorded = std::mem::take(&mut own.not_recorded);
+        Some(Entry { not_recorded, is_counted: true, ..entry })
     }
 
     fn write(&self, state: &mut State, entry: &Entry) {
@@ -226,7 +249,8 @@ impl Audit {
     }
 
     fn append(&self, state: &mut State, entry: &Entry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
+        // People read it with `cat`.
+        let mut line = terminal::escaped_json(&serde_json::to_string(entry)?).into_bytes();
         line.push(b'\n');
         if state.file.as_ref().is_some_and(|(_, size)| *size >= self.limits.bytes_max) {
             state.file = None;
@@ -278,97 +302,4 @@ impl Audit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::access::Role;
-
-    fn identity() -> Identity {
-        let principal = "token:ci".to_owned();
-        Identity { principal, role: Role::Operator, token: Some("0a".to_owned()), expires: None }
-    }
-
-    const PLACE: Place = Place::Unix { pid: Some(7), uid: 1000, gid: 1000 };
-
-    fn audit(root: &Path, bytes_max: u64, files_max: u32) -> Audit {
-        Audit::of(root, AuditLimits { scope: AuditScope::Changes, bytes_max, files_max })
-    }
-
-    fn lines(root: &Path, name: &str) -> Vec<serde_json::Value> {
-        let text = std::fs::read_to_string(root.join(FOLDER).join(name)).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    #[test]
-    fn an_entry_says_who_did_what_from_where_on_one_line() {
-        let root = tempfile::tempdir().unwrap();
-        let who = identity();
-        let long = "\n\u{1b}[31m".repeat(100);
-        let entry = Entry::known(&who, &PLACE, "Cancel", "01ab", "ok", &long);
-        audit(root.path(), 1 << 20, 3).record(&entry);
-        let lines = lines(root.path(), NAME);
-        assert_eq!(lines.len(), 1);
-        let told = ["call", "principal", "role", "token", "peer", "job", "outcome"]
-            .map(|key| lines[0][key].as_str().unwrap().to_owned());
-        let expected =
-            ["Cancel", "token:ci", "operator", "0a", "unix:pid=7,uid=1000", "01ab", "ok"];
-        assert_eq!(told, expected);
-        assert!(lines[0]["detail"].as_str().unwrap().len() <= TEXT_BYTES_MAX);
-    }
-
-    #[test]
-    fn full_files_are_kept_up_to_their_number_and_a_torn_line_stays_alone() {
-        let root = tempfile::tempdir().unwrap();
-        let who = identity();
-        for number in 0..10 {
-            let job = format!("{number}");
-            // A service each: what is there is gone on with.
-            let entry = Entry::known(&who, &PLACE, "Kill", &job, "ok", "");
-            audit(root.path(), 300, 3).record(&entry);
-        }
-        let one = audit(root.path(), 300, 3);
-        for number in 10..30 {
-            let job = format!("{number}");
-            one.record(&Entry::known(&who, &PLACE, "Kill", &job, "ok", ""));
-        }
-        let jobs = |name: &str| -> Vec<u32> {
-            let lines = lines(root.path(), name);
-            lines.iter().map(|line| line["job"].as_str().unwrap().parse().unwrap()).collect()
-        };
-        let kept = [jobs("audit.2.jsonl"), jobs("audit.1.jsonl"), jobs(NAME)].concat();
-        assert_eq!(kept.last(), Some(&29));
-        assert!(kept.len() < 30 && kept.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{kept:?}");
-        assert!(!root.path().join(FOLDER).join("audit.3.jsonl").exists());
-
-        let path = root.path().join(FOLDER).join(NAME);
-        std::fs::write(&path, "{\"torn").unwrap();
-        audit(root.path(), 300, 3).record(&Entry::known(&who, &PLACE, "Kill", "9", "ok", ""));
-        let text = std::fs::read_to_string(&path).unwrap();
-        assert!(text.starts_with("{\"torn\n{"), "{text}");
-    }
-
-    #[test]
-    fn unknown_callers_cannot_push_out_what_others_did() {
-        let root = tempfile::tempdir().unwrap();
-        let audit = audit(root.path(), 1 << 20, 3);
-        for _ in 0..1000 {
-            if let Some(entry) = audit.unknown(&PLACE, "/x", "UNAUTHENTICATED") {
-                audit.record(&entry);
-            }
-        }
-        assert_eq!(lines(root.path(), NAME).len(), UNKNOWN_MAX as usize);
-        assert_eq!(audit.unknown.lock().unwrap().not_recorded, 900);
-    }
-
-    #[test]
-    fn a_record_that_cannot_be_written_goes_on_once_it_can() {
-        let root = tempfile::tempdir().unwrap();
-        let in_place = root.path().join(FOLDER);
-        std::fs::write(&in_place, "").unwrap();
-        let (who, audit) = (identity(), audit(root.path(), 1 << 20, 3));
-        let entry = Entry::known(&who, &PLACE, "Kill", "9", "ok", "");
-        audit.record(&entry);
-        std::fs::remove_file(&in_place).unwrap();
-        audit.record(&entry);
-        assert_eq!(lines(root.path(), NAME).len(), 1);
-    }
-}
+mod tests;

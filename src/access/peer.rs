@@ -72,6 +72,9 @@ impl Certificate {
 /// The most calls at once on a connection that nobody has to be let in for.
 pub const OPEN_CALLS_MAX: u64 = 16;
 
+/// The most calls that are refused on a connection on which nobody has been let in: then it is cut.
+const REFUSALS_MAX: u64 = 100;
+
 /// Whether anybody has been let in on a connection, and how many calls are under way that nobody
 /// has to be let in for. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -81,6 +84,7 @@ pub struct Admission(Arc<State>);
 struct State {
     is_admitted: AtomicBool,
     open: AtomicU64,
+    refused: AtomicU64,
 }
 
 /// A call that nobody has to be let in for, until it is dropped.
@@ -102,6 +106,16 @@ impl Admission {
     /// Whether a call has been let in.
     pub fn is_admitted(&self) -> bool {
         self.0.is_admitted.load(Ordering::Relaxed)
+    }
+
+    /// Notes that a call was refused for want of a token or the like.
+    pub fn refuse(&self) {
+        self.0.refused.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Whether the connection has to go: too many calls were refused, and none was let in.
+    pub fn is_unwelcome(&self) -> bool {
+        !self.is_admitted() && self.0.refused.load(Ordering::Relaxed) > REFUSALS_MAX
     }
 
     /// A place for a call that nobody has to be let in for; none if there are too many.

@@ -93,7 +93,7 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> Outcome {
     match command.action {
         Action::Create { name, role, expires: Expiry(expires) } => {
             let (record, secret) = file.create(&name, role, expires).map_err(failure)?;
-            audit.record(&entry("token create", &record));
+            audit.record(entry("token create", &record));
             if printer.json {
                 let mut shown = shown(&record);
                 shown["token"] = secret.reveal().into();
@@ -108,7 +108,7 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> Outcome {
             for token in &tokens {
                 let revoked = file.revoke(token).map_err(failure)?;
                 for record in &revoked {
-                    audit.record(&entry("token revoke", record));
+                    audit.record(entry("token revoke", record));
                 }
                 list(printer, &revoked)?;
             }

@@ -28,8 +28,8 @@ pub struct ServeFlags {
     /// the account of the service and root]
     #[arg(long = "unix-users", alias = "unix-user", value_name = "USER=ROLE")]
     pub unix_users: Vec<String>,
-    /// Let a client certificate in, as CN:NAME=ROLE[:PRINCIPAL] (or DNS:, URI:, EMAIL:); may be
-    /// repeated
+    /// Let a client certificate in, as CN:NAME=ROLE or CN:NAME=ROLE:PRINCIPAL (or DNS:, URI:, EMAIL:);
+    /// may be repeated
     #[arg(long = "certificates", alias = "certificate", value_name = "NAME=ROLE")]
     pub certificates: Vec<String>,
     /// Record these calls in the task directory: `changes` (with every refusal for want of a right),

@@ -19,8 +19,6 @@ const PATTERNS_MAX: usize = 1000;
 pub const LABELS_MAX: u32 = 32;
 /// The label that links a job to the one whose spec it runs again.
 pub const RERUN_LABEL: &str = "jobwarden/rerun-of";
-/// Variables that change what a program is: with them no list of programs would mean anything.
-const LOADER_PREFIX: &str = "LD_";
 
 /// Patterns of which one must match; none at all lets everything pass.
 #[derive(Clone, Debug, Default)]
@@ -77,8 +75,12 @@ impl Patterns {
         self.texts.is_empty()
     }
 
+    fn matches(&self, text: &str) -> bool {
+        self.set.is_match(text)
+    }
+
     fn allow(&self, text: &str) -> bool {
-        self.is_any() || self.set.is_match(text)
+        self.is_any() || self.matches(text)
     }
 }
 
@@ -133,6 +135,13 @@ impl Policy {
                 }
                 None => {}
             }
+            // They prolong the life of a job beyond its limit.
+            for (field, span) in [
+                ("spec.stop_grace_period", spec.stop_grace_period),
+                ("spec.drain_timeout", spec.drain_timeout),
+            ] {
+                faults.extend(span.and_then(|span| self.check_timeout(field, span)));
+            }
         }
         if let Some(most) = self.output_bytes_max {
             match &spec.output_limits {
@@ -154,8 +163,9 @@ impl Policy {
     /// Lowers the bounds of a spec to those of today: it was accepted once, and whoever runs it again
     /// cannot change it.
     pub fn lower(&self, spec: &mut Spec) {
-        if let (Some(timeout), Some(most)) = (&mut spec.timeout, self.timeout_max) {
-            *timeout = most.min(*timeout);
+        let Spec { timeout, stop_grace_period, drain_timeout, .. } = spec;
+        for span in [timeout, stop_grace_period, drain_timeout].into_iter().flatten() {
+            *span = self.timeout_max.map_or(*span, |most| most.min(*span));
         }
         if let (Some(limits), Some(most)) = (&mut spec.output_limits, self.output_bytes_max) {
             limits.max_bytes_per_stream = most.min(limits.max_bytes_per_stream);
@@ -190,22 +200,25 @@ impl Policy {
             Command::Argv(argv) => ("spec.argv[0]", argv.first().map_or("", String::as_str)),
             Command::Shell(_) => ("spec.shell", SHELL),
         };
-        let is_name = !program.contains('/');
-        if !self.executables.allow(program) || !(is_name || is_plain_path(program)) {
+        let is_plain = !program.contains('/') || is_plain_path(program);
+        if !self.executables.allow(program) || !is_plain {
             faults.push(refused(field, "allowed_executables"));
-        }
-        for (field, key) in keys(spec) {
-            // A name means what the PATH of the server says.
-            if key.starts_with(LOADER_PREFIX) || (is_name && key == "PATH") {
-                let rule = "is not allowed where allowed_executables is set on this server";
-                faults.push(Violation::new(format!("{field}[{key:?}]"), rule));
-            }
         }
     }
 
     fn check_environment(&self, spec: &Spec, faults: &mut Vec<Violation>) {
-        for (field, key) in keys(spec).filter(|(_, key)| !self.env_keys.allow(key)) {
-            faults.push(refused(&format!("{field}[{key:?}]"), "allowed_env_keys"));
+        // Interpreters and loaders start other programs if a variable says so, and nobody knows all of
+        // those variables: a list of programs needs one of variables.
+        let is_open = self.env_keys.is_any() && self.executables.is_any();
+        let is_allowed = |key: &str| is_open || self.env_keys.matches(key);
+        for (field, key) in keys(spec).filter(|(_, key)| !is_allowed(key)) {
+            let rule = if self.env_keys.is_any() {
+                "is not allowed where allowed_executables is set on this server without \
+                 allowed_env_keys"
+            } else {
+                "matches no pattern of allowed_env_keys of this server"
+            };
+            faults.push(Violation::new(format!("{field}[{key:?}]"), rule));
         }
         let is_bounded = !self.env_keys.is_any() || !self.executables.is_any();
         if is_bounded && !spec.env_files.is_empty() {
@@ -294,7 +307,7 @@ mod tests {
             (draft.argv, draft.shell) = (Vec::new(), "true".to_owned());
         };
         assert_eq!(fields(&policy, shell), ["spec.shell"]);
-        for key in ["PATH", "LD_PRELOAD"] {
+        for key in ["PATH", "LD_PRELOAD", "BASH_ENV", "HARMLESS"] {
             let other = |draft: &mut Draft| {
                 draft.argv = vec!["git".to_owned()];
                 draft.env.insert(key.to_owned(), "/tmp".to_owned());

@@ -49,7 +49,7 @@ impl Operations {
             Err(_) => return,
         };
         let entry = Entry::local(&asked.owner, "inbox", "Exec", &job, outcome);
-        self.audit.record(&entry.with_detail(name));
+        self.audit.record(entry.with_detail(name));
     }
 
     fn take_folder(

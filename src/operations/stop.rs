@@ -21,6 +21,12 @@ impl Operations {
     /// Asks a job to stop. When this returns, the request is durable; a job that had not been
     /// started has ended.
     pub fn cancel(&self, id: JobId, request: &StopRequest) -> Result<Arc<Job>, OperationError> {
+        if let Some(grace) = request.grace_period {
+            let fault = self.defaults.policy.check_timeout("grace_period", grace);
+            if let Some(violation) = fault {
+                return Err(OperationError::Invalid(vec![violation]));
+            }
+        }
         let job = self.catalog.get(id)?;
         if let Some(end) = job.state.end() {
             return match end.state {

@@ -21,7 +21,7 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    access::{Audit, Denied, Gate, Identity, OPEN_CALLS_MAX, Peer},
+    access::{Audit, Call, Denied, Entry, Gate, Identity, OPEN_CALLS_MAX, Peer, Place, Reach},
     job::Time,
     service::status::Refusal,
     sys::clock,
@@ -98,9 +98,18 @@ where
         }
         match self.layer.admit(&mut request) {
             Err(denied) => {
+                if let Some(peer) = request.extensions().get::<Peer>() {
+                    peer.admission.refuse();
+                }
                 self.layer.record(&request);
                 let status = Status::from(Refusal::Unauthenticated(denied));
                 Box::pin(std::future::ready(Ok(status.into_http())))
+            }
+            // Before the body is read: it may be large, or never come.
+            Ok(identity) if !may_call(&identity, request.uri().path()) => {
+                let call = call_of(request.uri().path()).unwrap_or(Call::Reflection);
+                let place = request.extensions().get::<Peer>().map(|peer| peer.place.clone());
+                Box::pin(self.layer.clone().refuse(identity, place, call))
             }
             // Only what came with a token or a certificate can be over before it has ended. What
             // may have done something is answered all the same, or its caller would not know what.
@@ -137,6 +146,16 @@ impl<S> Admitted<S> {
     }
 }
 
+/// The call that a path names; none for reflection and what is not served.
+fn call_of(path: &str) -> Option<Call> {
+    let name = path.strip_prefix("/jobwarden.v1.JobService/")?;
+    Call::ALL.into_iter().find(|call| call.name() == name)
+}
+
+fn may_call(identity: &Identity, path: &str) -> bool {
+    call_of(path).is_none_or(|call| identity.role.reach(call) != Reach::Nothing)
+}
+
 /// Whether a call only waits or reads, for as long as it likes.
 fn waits(path: &str) -> bool {
     let name = path.strip_prefix("/jobwarden.v1.JobService/");
@@ -151,8 +170,28 @@ impl AdmissionLayer {
         let path = request.uri().path();
         if let Some(entry) = self.audit.unknown(&peer.place, path, "UNAUTHENTICATED") {
             let audit = Arc::clone(&self.audit);
-            tokio::task::spawn_blocking(move || audit.record(&entry));
+            tokio::task::spawn_blocking(move || audit.record(entry));
         }
+    }
+
+    /// Refuses a call to which the role of its caller does not reach, and records that.
+    async fn refuse<E>(
+        self,
+        identity: Identity,
+        place: Option<Place>,
+        call: Call,
+    ) -> Result<Response<Body>, E> {
+        let Identity { principal, role, .. } = identity.clone();
+        let refusal = Refusal::RoleRequired { principal, role, call };
+        if let Some(place) = place {
+            let record = move || {
+                let entry = Entry::known(&identity, &place, call.name(), "", "ROLE_REQUIRED", "");
+                self.audit.record(entry);
+            };
+            // Only a panic ends it without having recorded, and that is in the log.
+            let _ = tokio::task::spawn_blocking(record).await;
+        }
+        Ok(Status::from(refusal).into_http())
     }
 
     /// Lets a call in, and notes on it who makes it.

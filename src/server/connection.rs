@@ -75,7 +75,9 @@ impl Connection {
     }
 
     fn poll_cut(&mut self, context: &mut Context<'_>) -> Option<Cut> {
-        if Pin::new(&mut self.seat.cut).poll(context).is_ready() {
+        if Pin::new(&mut self.seat.cut).poll(context).is_ready()
+            || self.peer.admission.is_unwelcome()
+        {
             return Some(Cut::SeatTaken);
         }
         let greeting = self.greeting.as_mut()?;

@@ -1,6 +1,11 @@
 //! Log lines on standard error: for people on a terminal, JSON otherwise.
 
-use std::io::{self, IsTerminal as _, Write, stderr};
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write, stderr},
+    os::unix::fs::MetadataExt as _,
+    path::Path,
+};
 
 use tracing_subscriber::{
     EnvFilter,
@@ -10,8 +15,20 @@ use tracing_subscriber::{
 
 use crate::{
     config::LogFormat,
+    sys::{fs, process},
     terminal::{escaped, escaped_json},
 };
+
+/// Opens the log of a service in the background, or makes it; nothing but a plain file, and only in
+/// a folder of this account.
+pub fn open_log(path: &Path) -> io::Result<File> {
+    let folder = path.parent().unwrap_or(path).metadata()?;
+    if folder.uid() != process::own_uid() {
+        let why = format!("its folder belongs to the user {}", folder.uid());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    fs::open_to_append(path)
+}
 
 /// Sends log lines that the filter lets pass to standard error. Later calls change nothing.
 pub(super) fn init(filter: &str, format: LogFormat) {

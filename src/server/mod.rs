@@ -34,6 +34,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub use confine::RunAsError;
 pub use listen::ListenError;
+pub use logging::open_log;
 #[cfg(test)]
 pub(crate) use parts::take_notice;
 pub use tls::{TlsError, TlsErrors};
@@ -58,6 +59,8 @@ use crate::{
 
 /// What a request may hold besides its standard input.
 const REQUEST_BYTES_BESIDES_STDIN: u64 = 3 * 1024 * 1024;
+/// The largest request to the health service.
+const HEALTH_REQUEST_BYTES_MAX: usize = 4 * 1024;
 /// Calls at once on one connection: open waits are calls, so this is no small number.
 const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
@@ -183,6 +186,8 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     );
     let service = JobServiceServer::new(api.clone()).max_decoding_message_size(request_bytes_max);
     let (health_reporter, health) = tonic_health::server::health_reporter();
+    // Strangers may call it, with no more than the name of a service.
+    let health = health.max_decoding_message_size(HEALTH_REQUEST_BYTES_MAX);
     let router = routes(&activity, admission, service, health)?;
     // Before anybody is told to call: the first to ask must get an answer.
     health::look(&health_reporter, parts.catalog.store(), &parts.launch).await;

@@ -31,7 +31,7 @@ pub(super) async fn run(operations: Arc<Operations>, drain: watch::Receiver<bool
                     Ok(()) => {
                         let job = id.to_string();
                         let entry = Entry::local("retention", "service", "Delete", &job, "ok");
-                        operations.audit().record(&entry);
+                        operations.audit().record(entry);
                         tracing::info!(job = %id, "job deleted: its time is over");
                     }
                     Err(error) => tracing::warn!(job = %id, %error, "a job cannot be deleted"),

@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{JobApi, caller::Caller, status::Refusal};
-use crate::access::{Audit, Call};
+use crate::{
+    access::{Audit, Call},
+    job::JobIdPrefix,
+};
 
 /// What is recorded of a call whose caller went before it was answered: it may have been done.
 const CALLER_LEFT: &str = "CALLER_LEFT";
@@ -46,6 +49,8 @@ impl JobApi {
         work: impl FnOnce(Caller) -> F,
     ) -> Result<T, Refusal> {
         let audit = &self.0.audit;
+        // What is no id may be anything.
+        let job = if job.parse::<JobIdPrefix>().is_ok() { job } else { "" };
         let pending = |caller: &Caller| Pending {
             audit: Arc::clone(audit),
             call: Some((caller.clone(), job.to_owned())),

@@ -78,7 +78,7 @@ impl Caller {
         let job = noted.get().map_or(job, String::as_str);
         let detail = detail.get().map_or("", String::as_str);
         let call = self.call.name();
-        audit.record(&Entry::known(&self.identity, &self.place, call, job, outcome, detail));
+        audit.record(Entry::known(&self.identity, &self.place, call, job, outcome, detail));
     }
 
     /// Who calls.

@@ -16,6 +16,7 @@ pub mod status;
 mod streams;
 mod tail;
 pub mod text;
+mod turns;
 mod wait;
 mod watch;
 
@@ -43,12 +44,17 @@ use self::{
     growth::OutputWatchers,
     status::{Refusal, ResumeAt},
     streams::Streams,
+    turns::Turns,
 };
 
 /// How often a job that is being removed is looked at by those who wait for it.
 const DELETE_CHECK: Duration = Duration::from_millis(10);
 /// When to try again after the queue was full.
 const QUEUE_RETRY: Duration = Duration::from_secs(1);
+
+/// The most jobs that all calls of `WaitMany` wait for together, and those of one principal.
+const WAITED_FOR_MAX: u64 = 1_000_000;
+const WAITED_FOR_PER_PRINCIPAL_MAX: u64 = 100_000;
 
 /// The header of a watch's answer that tells where it begins, and the trailer of one that the
 /// service ends.
@@ -83,6 +89,8 @@ struct Shared {
     streams: Arc<Streams>,
     output_watchers: Arc<OutputWatchers>,
     audit: Arc<Audit>,
+    turns: Turns,
+    waits: Arc<Streams>,
     draining: signal::Receiver<bool>,
 }
 
@@ -108,6 +116,8 @@ impl JobApi {
             streams,
             output_watchers,
             audit,
+            turns: Turns::default(),
+            waits: Streams::new(WAITED_FOR_MAX, WAITED_FOR_PER_PRINCIPAL_MAX),
             draining,
         }))
     }
@@ -129,7 +139,12 @@ impl JobApi {
     ) -> Result<T, Refusal> {
         let operations = Arc::clone(&self.0.operations);
         let span = tracing::Span::current();
-        let done = tokio::task::spawn_blocking(move || span.in_scope(|| work(&operations))).await;
+        let turn = turns::turn().await;
+        let working = move || {
+            let _turn = turn;
+            span.in_scope(|| work(&operations))
+        };
+        let done = tokio::task::spawn_blocking(working).await;
         match done {
             Ok(done) => done.map_err(|error| self.refusal(doing, error)),
             // It panicked; the panic itself is in the log.
@@ -268,7 +283,11 @@ impl JobApi {
         }
         async {
             let answer = match caller {
-                Ok(caller) => self.audited(caller, call, job, work).await,
+                Ok(caller) => {
+                    let principal = caller.principal().to_owned();
+                    let work = self.audited(caller, call, job, work);
+                    self.0.turns.scope(&principal, work).await
+                }
                 Err(refusal) => Err(refusal),
             };
             match answer {

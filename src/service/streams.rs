@@ -45,6 +45,7 @@ struct Taken {
 pub(super) struct StreamPermit {
     streams: Arc<Streams>,
     principal: String,
+    count: u64,
 }
 
 impl Streams {
@@ -57,18 +58,27 @@ impl Streams {
     }
 
     fn take(self: &Arc<Self>, principal: &str) -> Result<StreamPermit, Refusal> {
+        self.take_many(principal, 1)
+    }
+
+    /// So many places at once, or none.
+    pub(super) fn take_many(
+        self: &Arc<Self>,
+        principal: &str,
+        count: u64,
+    ) -> Result<StreamPermit, Refusal> {
         let mut taken = self.lock();
-        if taken.all >= self.max {
+        if taken.all + count > self.max {
             return Err(Refusal::TooManyStreams { limit: self.max, of_principal: false });
         }
-        let own = taken.by_principal.entry(principal.to_owned()).or_default();
-        if *own >= self.per_principal_max {
+        let own = taken.by_principal.get(principal).copied().unwrap_or_default() + count;
+        if own > self.per_principal_max {
             let limit = self.per_principal_max;
             return Err(Refusal::TooManyStreams { limit, of_principal: true });
         }
-        *own += 1;
-        taken.all += 1;
-        Ok(StreamPermit { streams: Arc::clone(self), principal: principal.to_owned() })
+        taken.by_principal.insert(principal.to_owned(), own);
+        taken.all += count;
+        Ok(StreamPermit { streams: Arc::clone(self), principal: principal.to_owned(), count })
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -79,9 +89,9 @@ impl Streams {
 impl Drop for StreamPermit {
     fn drop(&mut self) {
         let mut taken = self.streams.lock();
-        taken.all -= 1;
+        taken.all -= self.count;
         if let Some(own) = taken.by_principal.get_mut(&self.principal) {
-            *own -= 1;
+            *own -= self.count;
             if *own == 0 {
                 taken.by_principal.remove(&self.principal);
             }

@@ -6,7 +6,7 @@ use tokio::{task::JoinSet, time::Instant};
 use tonic::Request;
 
 use super::{
-    JobApi,
+    JobApi, WAITED_FOR_PER_PRINCIPAL_MAX,
     caller::{Caller, deadline},
     convert,
     status::{Refusal, ResumeAt},
@@ -19,6 +19,8 @@ use crate::{
 
 /// An answer sets out this long before the caller's deadline, so that it arrives.
 const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
+/// When to try again after too many jobs were waited for.
+const WAITS_RETRY: Duration = Duration::from_secs(1);
 /// The most jobs of one `WaitMany`.
 const JOBS_MAX: usize = 1000;
 
@@ -122,6 +124,13 @@ impl JobApi {
         for id in &ids {
             self.seen_job(&caller, *id)?;
         }
+        let waited = self.0.waits.take_many(caller.principal(), ids.len() as u64);
+        let _waited = waited.map_err(|_| Refusal::Quota {
+            principal: caller.principal().to_owned(),
+            setting: "jobs waited for by WaitMany",
+            limit: WAITED_FOR_PER_PRINCIPAL_MAX,
+            retry_after: WAITS_RETRY,
+        })?;
         let done = self.wait_for_ends(&ids, count, limit).await?;
         let mut jobs = Vec::with_capacity(ids.len());
         for id in ids {

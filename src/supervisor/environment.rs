@@ -97,6 +97,10 @@ fn base(
         .map(|(name, value)| (name.into_vec(), value.into_vec()))
         .filter(|(name, _)| is_passed(name))
         .collect();
+    if run_as.is_some() {
+        // That of root may lead where the user may not look.
+        base.insert(b"PATH".to_vec(), PATH_DEFAULT.into());
+    }
     base.entry(b"PATH".to_vec()).or_insert_with(|| PATH_DEFAULT.into());
     if let Some(Account { name, home, .. }) = run_as {
         for (variable, value) in [("HOME", home), ("USER", name), ("LOGNAME", name)] {

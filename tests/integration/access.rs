@@ -15,8 +15,9 @@ use tonic_reflection::pb::v1::{
 };
 
 use crate::harness::{
-    Api, Bearer, argv, bearer, ended_job, over_tcp, refused, seconds, token, token_command,
-    verdict, with_tokens, within,
+    Api, Bearer, Daemon, Setup, argv, bearer, ended_job, over_tcp, refused, seconds,
+    tls::{Authority, ClientSetup, Files, TlsClient, replace},
+    token, token_command, verdict, with_tokens, within,
 };
 
 const CALLS: [&str; 15] = [
@@ -96,26 +97,72 @@ fn others_job(call: &str) -> [&'static str; 4] {
     }
 }
 
-#[tokio::test]
-async fn every_call_is_allowed_or_refused_by_role_and_owner_over_tcp() {
-    let daemon = with_tokens().await;
-    let roles = ["reader", "submitter", "operator", "admin"];
-    let tokens = roles.map(|role| token(&daemon, role, role, &[]));
-    let mut owner = over_tcp(&daemon, Some(&token(&daemon, "owner", "submitter", &[]))).await;
-    let channel = daemon.channel().await;
-    for name in CALLS {
-        for (place, expected) in others_job(name).into_iter().enumerate() {
-            let bearer = bearer(Some(&tokens[place]));
-            let mut api = JobServiceClient::with_interceptor(channel.clone(), bearer.clone());
-            let id = ended_job(&mut owner).await;
+const ROLES: [&str; 4] = ["reader", "submitter", "operator", "admin"];
+
+/// A caller: its connection, and the token that it sends, if any.
+type Caller = (Channel, Bearer);
+
+/// Makes every call about a job of `owner` and of its own by each of the callers, which have the
+/// roles in their order.
+async fn check_table(way: &str, owner: &mut Api, callers: [Caller; 4]) {
+    for (place, (channel, bearer)) in callers.into_iter().enumerate() {
+        let role = ROLES[place];
+        let mut api = JobServiceClient::with_interceptor(channel.clone(), bearer.clone());
+        for name in CALLS {
+            let id = ended_job(owner).await;
             let came_to = call(&mut api, channel.clone(), bearer.clone(), name, &id).await;
-            assert_eq!(came_to, expected, "{name} by a {}", roles[place]);
-            if roles[place] != "reader" {
+            assert_eq!(came_to, others_job(name)[place], "{name} by a {role} over {way}");
+            if role != "reader" {
                 let own = ended_job(&mut api).await;
-                let came_to = call(&mut api, channel.clone(), bearer, name, &own).await;
-                assert_eq!(came_to, "ok", "{name} of its own job by a {}", roles[place]);
+                let came_to = call(&mut api, channel.clone(), bearer.clone(), name, &own).await;
+                assert_eq!(came_to, "ok", "{name} of its own job by a {role} over {way}");
             }
         }
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_allowed_or_refused_by_role_and_owner_with_a_token() {
+    let daemon = with_tokens().await;
+    let tokens = ROLES.map(|role| token(&daemon, role, role, &[]));
+    let mut owner = over_tcp(&daemon, Some(&token(&daemon, "owner", "submitter", &[]))).await;
+    let ways = [("TCP", daemon.channel().await), ("the socket", daemon.socket_channel().await)];
+    for (way, channel) in ways {
+        let callers = tokens.each_ref().map(|token| (channel.clone(), bearer(Some(token))));
+        check_table(way, &mut owner, callers).await;
+    }
+}
+
+#[tokio::test]
+async fn every_call_is_allowed_or_refused_by_role_and_owner_with_a_certificate() {
+    let (servers, clients) = (Authority::new("servers"), Authority::new("clients"));
+    let folder = tempfile::tempdir().unwrap();
+    let mut flags = Files::write(folder.path(), &servers.server()).flags();
+    let authorities = folder.path().join("clients.pem");
+    replace(&authorities, &clients.pem(), 0o644);
+    flags.extend(["--tls-client-ca".to_owned(), authorities.display().to_string()]);
+    for role in ROLES {
+        flags.extend(["--certificates".to_owned(), format!("CN:{role}={role}")]);
+    }
+    let root = folder.path().join("root");
+    let setup = Setup { needs_token: true, flags, ..Setup::default() };
+    let daemon = Daemon::start_on(setup, root, folder).await;
+    let channel = async |name: &str| {
+        let pair = clients.client(name);
+        let setup = ClientSetup { pair: Some(&pair), ..ClientSetup::default() };
+        TlsClient::new(&servers, &setup).channel(daemon.tcp()).await.unwrap()
+    };
+    let mut owner = JobServiceClient::with_interceptor(daemon.socket_channel().await, bearer(None));
+    let mut callers = Vec::new();
+    for role in ROLES {
+        callers.push((channel(role).await, bearer(None)));
+    }
+    check_table("mTLS", &mut owner, callers.try_into().unwrap()).await;
+    let stranger = channel("stranger").await;
+    let mut api = JobServiceClient::with_interceptor(stranger.clone(), bearer(None));
+    for name in CALLS {
+        let came_to = call(&mut api, stranger.clone(), bearer(None), name, "0123").await;
+        assert_eq!(came_to, "nobody", "{name} by a certificate without a role");
     }
 }
 

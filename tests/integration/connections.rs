@@ -8,15 +8,15 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tonic::transport::Channel;
+use tonic::{Code, transport::Channel};
 
 use crate::harness::{
-    Daemon,
+    Api, Daemon, Setup,
     frames::{
         ENHANCE_YOUR_CALM, PREFACE, begin, call_headers, continuation, farewell, field, headers,
         reset,
     },
-    within,
+    over_tcp, token, within,
 };
 
 const LIST: &str = "/jobwarden.v1.JobService/List";
@@ -123,4 +123,24 @@ async fn bytes_that_are_no_http_2_end_the_connection() {
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.unwrap();
     within("it is closed", farewell(stream)).await;
     answers_honest_callers(&daemon, &mut daemon.api()).await;
+}
+
+#[tokio::test]
+async fn a_stranger_who_goes_on_calling_is_cut_off_and_an_honest_caller_is_not() {
+    const REFUSALS_MAX: usize = 100;
+    let daemon = Daemon::start_with(Setup { needs_token: true, ..Setup::default() }).await;
+    let honest = over_tcp(&daemon, Some(&token(&daemon, "ci", "reader", &[]))).await;
+    let list = |mut api: Api| async move { api.list(ListRequest::default()).await };
+    list(honest.clone()).await.unwrap();
+    let stranger = over_tcp(&daemon, None).await;
+    let mut refused = 0;
+    while refused <= 10 * REFUSALS_MAX {
+        match list(stranger.clone()).await {
+            Err(status) if status.code() == Code::Unauthenticated => refused += 1,
+            // The connection has gone; the next call would make another.
+            _ => break,
+        }
+    }
+    assert!((REFUSALS_MAX..2 * REFUSALS_MAX).contains(&refused), "{refused}");
+    list(honest).await.unwrap();
 }

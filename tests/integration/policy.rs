@@ -36,6 +36,8 @@ async fn a_program_that_is_not_allowed_is_refused_before_the_job_exists() {
     assert_eq!(fields(&daemon, path).await, ["spec.env[\"PATH\"]"]);
     let secret = JobSpec { secret_env: pairs([("LD_PRELOAD", "/x")]), ..argv(&["true"]) };
     assert_eq!(fields(&daemon, secret).await, ["spec.secret_env[\"LD_PRELOAD\"]"]);
+    let open = JobSpec { env: pairs([("BASH_ENV", "x")]), ..argv(&["true"]) };
+    assert_eq!(fields(&daemon, open).await, ["spec.env[\"BASH_ENV\"]"]);
     let file = JobSpec { env_files: vec!["/etc/environment".to_owned()], ..argv(&["true"]) };
     assert_eq!(fields(&daemon, file).await, ["spec.env_files"]);
     let listed = daemon.api().list(jobwarden::api::ListRequest::default()).await.unwrap();
@@ -71,6 +73,10 @@ async fn limits_of_the_policy_hold_for_what_is_given_left_open_and_changed_later
         ..argv(&["true"])
     };
     let limit = "spec.output_limits.max_bytes_per_stream";
+    let long = || seconds(91);
+    let prolonged = JobSpec { stop_grace_period: long(), drain_timeout: long(), ..argv(&["true"]) };
+    let expected = ["spec.stop_grace_period", "spec.drain_timeout"];
+    assert_eq!(fields(&daemon, prolonged).await, expected);
     assert_eq!(fields(&daemon, spec).await, ["spec.labels", "spec.timeout", limit]);
 
     let job = daemon.run(shell("echo 0123456789")).await;

@@ -1,9 +1,12 @@
 //! What all streams share: bounds on their number, and an end when the service drains.
 
-use jobwarden::api::{LogOffsets, TailLogRequest, WatchEventsRequest, tail_log_request::Start};
+use jobwarden::api::{
+    GetServerInfoRequest, LogOffsets, TailLogRequest, WatchEventsRequest,
+    job_service_client::JobServiceClient, tail_log_request::Start,
+};
 use tonic::Code;
 
-use crate::harness::{Daemon, Refused, Setup, Watching, collect, shell};
+use crate::harness::{Daemon, Refused, Setup, Watching, collect, shell, within};
 
 #[tokio::test]
 async fn streams_are_bounded_for_each_principal_and_a_closed_one_makes_room() {
@@ -27,6 +30,41 @@ async fn streams_are_bounded_for_each_principal_and_a_closed_one_makes_room() {
     while Watching::open(&daemon, request()).await.is_err() {
         assert!(begin.elapsed() < crate::harness::DEADLINE, "the place is free again");
     }
+}
+
+#[tokio::test]
+async fn ten_thousand_watchers_are_bounded_and_keep_nobody_waiting() {
+    const WATCHERS: usize = 10_000;
+    const MOST: usize = 500;
+    let daemon =
+        Daemon::start_with(Setup::flags(&["--max-streams-per-principal", &MOST.to_string()])).await;
+    let mut opening = tokio::task::JoinSet::new();
+    // Not all by one connection: so many small requests at once count as a flood there.
+    let mut channel = daemon.channel().await;
+    for number in 0..WATCHERS {
+        if number % 500 == 0 {
+            channel = daemon.channel().await;
+        }
+        let mut api = JobServiceClient::new(channel.clone());
+        opening.spawn(async move { api.watch_events(WatchEventsRequest::default()).await });
+    }
+    let mut honest = daemon.api_over_socket().await;
+    let (mut open, mut refused) = (Vec::new(), 0);
+    while let Some(opened) = within("a watch or a refusal", opening.join_next()).await {
+        match opened.unwrap() {
+            Ok(stream) => open.push(stream),
+            Err(status) => {
+                assert_eq!(Refused::from(status).kind().1, "TOO_MANY_STREAMS");
+                refused += 1;
+            }
+        }
+        if (open.len() + refused) % 1000 == 0 {
+            let request = GetServerInfoRequest {};
+            let answer = within("an honest call", honest.get_server_info(request)).await;
+            assert!(answer.is_ok(), "{answer:?}");
+        }
+    }
+    assert_eq!((open.len(), refused), (MOST, WATCHERS - MOST));
 }
 
 #[tokio::test]

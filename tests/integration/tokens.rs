@@ -126,7 +126,7 @@ async fn the_audit_record_tells_who_did_what_and_what_was_refused_and_no_secret(
         ["token:ci", "Exec", &second, "ok"],
         ["token:ci", "Cancel", &second, "ok"],
         [account.as_str(), "token create", "", "ok"],
-        ["token:eve", "Delete", &id, "ROLE_REQUIRED"],
+        ["token:eve", "Delete", "", "ROLE_REQUIRED"],
         ["", "/jobwarden.v1.JobService/List", "", "UNAUTHENTICATED"],
     ];
     let told: Vec<_> = lines.iter().map(part).collect();

@@ -147,7 +147,12 @@ impl Daemon {
 
     /// A client over the unix socket, whose principal is the user.
     pub(crate) async fn api_over_socket(&self) -> JobServiceClient<Channel> {
-        JobServiceClient::new(connect_to_socket(&self.root).await)
+        JobServiceClient::new(self.socket_channel().await)
+    }
+
+    /// A connection of its own over the unix socket.
+    pub(crate) async fn socket_channel(&self) -> Channel {
+        connect_to_socket(&self.root).await
     }
 
     /// The launcher that the service uses now.

@@ -166,18 +166,23 @@ impl TlsClient {
         Ok(chain[0].clone())
     }
 
-    /// A connection of its own.
+    /// A client on a connection of its own.
     pub(crate) async fn api(
         &self,
         address: SocketAddr,
     ) -> Result<JobServiceClient<Channel>, Error> {
+        self.channel(address).await.map(JobServiceClient::new)
+    }
+
+    /// A connection of its own.
+    pub(crate) async fn channel(&self, address: SocketAddr) -> Result<Channel, Error> {
         let client = self.clone();
         let connector = tower::service_fn(move |_| {
             let client = client.clone();
             async move { client.shake(address).await.map(TokioIo::new) }
         });
         let endpoint = Endpoint::from_static("http://localhost");
-        Ok(JobServiceClient::new(endpoint.connect_with_connector(connector).await?))
+        endpoint.connect_with_connector(connector).await
     }
 }
 

@@ -14,7 +14,7 @@ use tonic_types::StatusExt as _;
 use super::{Daemon, Setup, seconds, shell};
 
 /// Sends a token with each call.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bearer(pub(crate) Option<AsciiMetadataValue>);
 
 impl Interceptor for Bearer {
