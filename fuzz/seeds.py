@@ -203,6 +203,8 @@ def add_texts(corpus):
         corpus.add("resume_token", f"2 s e 41{rest}")
     corpus.add("page_token", f"1 {job} 00000000")
     corpus.add("page_token", f"1 {job} ffffffff")
+    for text in [f"Bearer jw_0123456789ab_{'0123456789abcdef' * 4}", "bearer  jw_x_y ", "Basic dXNlcjpwYXNz"]:
+        corpus.add("authorization", text)
     corpus.add("env_file", '# note\n\nA=1 2\r\n  B="q"=x\nPATH=/bin\n')
     corpus.add("text", "\7a€é\U0001f600".encode() + b"\xff\xe2\x82 end\xf0\x9f")
     corpus.add("text", b"\0\xed\xa0\x80\xf4\x90\xc0\xaf\xe0\x80")
@@ -229,6 +231,15 @@ def add_settings(corpus, program):
                          'log_filter = "info,jobwarden=debug"\n')
 
 
+def add_access(corpus, program, folder):
+    """Tokens as the program writes them. The seed of `certificate` was made with openssl."""
+    for name, role in [("ci", "submitter"), ("ada@x", "admin")]:
+        command = [program, "--root", str(folder), "token", "create", "--name", name, "--role", role]
+        subprocess.run(command, capture_output=True, check=True)
+    corpus.add("tokens_file", (folder / "access" / "tokens.json").read_bytes())
+    corpus.add("tokens_file", '{"format":1,"tokens":[]}')
+
+
 def main():
     program = str(pathlib.Path(sys.argv[1]).resolve())
     corpus = Corpus()
@@ -242,6 +253,7 @@ def main():
         add_journal(corpus, root)
         for path in sorted((root / "requests").iterdir()):
             corpus.add("request_file", path.read_bytes())
+        add_access(corpus, program, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     add_messages(corpus)
