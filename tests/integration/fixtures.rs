@@ -3,15 +3,13 @@
 //! tests/data/v1 was written by version 0.1.0 as it ran: a job of each kind, one that ran and one
 //! that waited when the host went down. Such folders are never changed, only added to.
 
-use std::{fs, path::Path};
-
 use jobwarden::api::{
     EndCause, ExecRequest, Job, JobFilter, JobSpec, JobState, ListRequest, LogChunk, LogEndReason,
     LogStream, TailLogRequest, tail_log_request::Start,
 };
 
 use crate::harness::{
-    Daemon, JobFacts as _, Setup, StreamsOf as _, argv, millis, pairs, seconds, within,
+    Daemon, JobFacts as _, StreamsOf as _, argv, millis, pairs, seconds, stored, within,
 };
 
 const SUCCEEDED: &str = "01m7yec7vz000awa3bsyef5p1f";
@@ -43,22 +41,7 @@ const IDS: [&str; 11] = [
 
 /// A service on a copy of the stored root.
 async fn daemon() -> Daemon {
-    let folder = tempfile::tempdir().unwrap();
-    let root = folder.path().join("root");
-    copy(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/v1"), &root);
-    Daemon::start_on(Setup::default(), root, folder).await
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap().flatten() {
-        let (from, to) = (entry.path(), to.join(entry.file_name()));
-        if entry.file_type().unwrap().is_dir() {
-            copy(&from, &to);
-        } else {
-            fs::copy(from, to).unwrap();
-        }
-    }
+    stored("v1").await
 }
 
 /// The jobs above, newest first, once the older days have been loaded.

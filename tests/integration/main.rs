@@ -27,6 +27,7 @@ mod failing_calls;
 #[cfg(feature = "faults")]
 mod fault_points;
 mod fixtures;
+mod fixtures_v2;
 mod inbox;
 mod kill;
 mod launch;

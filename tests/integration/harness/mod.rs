@@ -9,6 +9,7 @@ mod output;
 mod process;
 mod refusal;
 mod spec;
+mod stored;
 pub(crate) mod tls;
 mod token;
 mod watching;
@@ -25,6 +26,7 @@ pub(crate) use process::{
 };
 pub(crate) use refusal::{Refused, refused};
 pub(crate) use spec::{argv, millis, pairs, seconds, shell};
+pub(crate) use stored::stored;
 pub(crate) use token::{
     Api, Bearer, bearer, ended_job, over_tcp, token, token_command, verdict, with_tokens,
 };
