@@ -279,7 +279,9 @@ async fn jobs_go_on_after_all_of_ours_were_killed_at_once() {
         return eprintln!("skipped: this kernel does not tell how strangers' children ended");
     }
     let mut daemon = Daemon::start().await;
-    let script = format!("echo on; until [ -e more ]; do sleep 0.02; done; seq 1 500; {UNTIL_GO}");
+    let script = format!(
+        "echo on; until [ -e more ]; do sleep 0.02; done; seq 1 500; : > written; {UNTIL_GO}"
+    );
     let id = daemon.exec(shell(&script)).await;
     daemon.printed(&id, "on\n").await;
     let (launcher, supervisor) = (daemon.launcher(), daemon.supervisor(&id));
@@ -288,7 +290,8 @@ async fn jobs_go_on_after_all_of_ours_were_killed_at_once() {
     kill_process(supervisor);
     // Nobody reads this now; it waits in the FIFO.
     std::fs::write(daemon.beside().join("more"), "").unwrap();
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    let written = daemon.beside().join("written");
+    eventually("the output is in the FIFO", || written.exists().then_some(())).await;
     let daemon = daemon.restart().await;
     adopted(&daemon, &id, supervisor).await;
     go(&daemon);
