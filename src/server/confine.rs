@@ -1,16 +1,21 @@
-//! The rules of the host for the jobs of this service, out of its settings and the accounts.
+//! The rules of the host for the jobs of this service, out of its settings and the accounts; and
+//! what the service itself does without.
 
 use std::path::PathBuf;
 
 use super::ServeError;
 use crate::{
-    config::{Config, ConfinementSettings, RunAs},
+    config::{Config, ConfinementSettings, ListenAddress, RunAs},
     job::{Account, Confinement},
     sys::{
         account::{self, AccountError, Found},
+        capability::{self, Capability},
         process,
     },
 };
+
+/// Ports below this one are for who has a right to them (ip(7), `ip_unprivileged_port_start`).
+const UNPRIVILEGED_PORT_START: u16 = 1024;
 
 /// Why jobs cannot run as the user of the settings.
 #[derive(Debug, thiserror::Error)]
@@ -74,4 +79,24 @@ fn resolve(run_as: &RunAs) -> Result<Account, RunAsError> {
     let home = home.map_err(|_| RunAsError::Home { run_as: text })?;
     tracing::info!(user = name, uid, gid, "jobs run as another user");
     Ok(Account { name, uid, gid, groups, home })
+}
+
+/// Gives up the rights of root that a service which runs as root has no use for. What its launcher
+/// needs it has again. Call before there is a second thread.
+pub(super) fn give_up_rights(config: &Config) {
+    // The root may stand in a folder of somebody else, and others drop folders into the inbox.
+    let mut kept = vec![Capability::CAP_DAC_OVERRIDE];
+    if config.listen.iter().any(is_privileged) {
+        kept.push(Capability::CAP_NET_BIND_SERVICE);
+    }
+    if let Err(error) = capability::give_up_all_but(&kept) {
+        tracing::warn!(%error, "the service keeps all rights of root, since it cannot give them up");
+    }
+}
+
+fn is_privileged(address: &ListenAddress) -> bool {
+    match address {
+        ListenAddress::Tcp(socket) => (1..UNPRIVILEGED_PORT_START).contains(&socket.port()),
+        ListenAddress::Unix(_) => false,
+    }
 }

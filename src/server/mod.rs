@@ -136,6 +136,7 @@ pub fn run(config: &Config) -> Result<(), ServeError> {
         process::raise_open_files_limit().map_err(system("raise the limit of open files"))?;
     // First: what is wrong with the settings leaves nothing behind.
     let rules = confine::confinement(config)?;
+    confine::give_up_rights(config);
     let store = Arc::new(Store::open(&config.root)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

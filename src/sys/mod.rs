@@ -4,6 +4,7 @@
 //! file or the process in errors of their own.
 
 pub mod account;
+pub mod capability;
 pub mod cgroup;
 pub mod clock;
 pub mod confine;

@@ -3,62 +3,21 @@
 //! Running as another user needs a test that runs as root; elsewhere those tests say that they
 //! looked at nothing.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
-    path::Path,
-};
+use std::{fs, os::unix::fs::MetadataExt as _, path::Path};
 
 use jobwarden::api::{EnvInheritance, JobSpec, LaunchError};
 
 use crate::harness::{
-    Daemon, JobFacts as _, Setup, argv, carriers, eventually, kill_process, pairs, serve_to_end,
-    shell,
+    Daemon, JobFacts as _, STRANGER, Setup, argv, carriers, daemon_as, eventually, is_root,
+    kill_process, pairs, prints, serve_to_end, set_mode, shell, started_by, status_of,
 };
-
-/// A user and a group that no account has: what they may is what everybody may.
-const STRANGER: &str = "61234:61235";
 
 /// A group of the service that its jobs are not in.
 const OF_SERVICE: u32 = 61_299;
 
-fn is_root(promise: &str) -> bool {
-    let is_root = nix::unistd::geteuid().is_root();
-    if !is_root {
-        eprintln!("not looked at, since this test does not run as root: {promise}");
-    }
-    is_root
-}
-
-/// A service whose jobs run as `user`, and the folder beside its root open to everybody.
-async fn daemon_as(user: &str, flags: &[&str]) -> Daemon {
-    let flags = [&["--run-as", user], flags].concat();
-    let daemon = Daemon::start_with(Setup::flags(&flags)).await;
-    set_mode(daemon.beside(), 0o755);
-    daemon
-}
-
-fn set_mode(path: &Path, mode: u32) {
-    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-}
-
-/// What a script prints that must succeed.
-async fn prints(daemon: &Daemon, spec: JobSpec) -> String {
-    let id = daemon.exec(spec).await;
-    let job = daemon.wait(&id).await;
-    assert_eq!(job.exit_code(), Some(0), "{job:?} {:?}", daemon.output(&id).await);
-    daemon.stdout(&id).await
-}
-
 async fn launch_error(daemon: &Daemon, spec: JobSpec) -> LaunchError {
     let job = daemon.run(spec).await;
     job.launch_error.clone().unwrap_or_else(|| panic!("it was started: {job:?}"))
-}
-
-/// A field of the status of a job's own process.
-async fn status_of(daemon: &Daemon, field: &str) -> String {
-    let script = format!("sed -n 's/^{field}:[[:space:]]*//p' /proc/self/status");
-    prints(daemon, shell(&script)).await.trim().replace('\t', " ")
 }
 
 #[tokio::test]
@@ -141,12 +100,8 @@ async fn a_file_of_variables_is_read_with_the_rights_of_the_user() {
     let home = tempfile::tempdir().unwrap();
     set_mode(home.path(), 0o755);
     // A service with a group of its own, which is not the job's.
-    let script = home.path().join("start");
-    let binary = env!("CARGO_BIN_EXE_jobwarden");
-    let start = format!("#!/bin/sh\nexec setpriv --groups=0,{OF_SERVICE} {binary} \"$@\"\n");
-    fs::write(&script, start).unwrap();
-    set_mode(&script, 0o755);
-    let setup = Setup { binary: Some(script), ..Setup::flags(&["--run-as", STRANGER]) };
+    let binary = Some(started_by(home.path(), &format!("setpriv --groups=0,{OF_SERVICE}")));
+    let setup = Setup { binary, ..Setup::flags(&["--run-as", STRANGER]) };
     let root = home.path().join("root");
     let daemon = Daemon::start_on(setup, root, home).await;
     let file = daemon.beside().join("variables");

@@ -139,8 +139,9 @@ async fn limits_and_requests_hold_under_the_next_supervisor() {
     let timed = JobSpec { timeout: seconds(2), ..shell("sleep 600") };
     let timed = daemon.exec(timed).await;
     let killed = daemon.exec(shell("sleep 600")).await;
-    let cancelled =
-        daemon.exec(shell("trap 'echo term; exit 4' TERM; while :; do sleep 0.02; done")).await;
+    let script = "trap 'echo term; exit 4' TERM; echo on; while :; do sleep 0.02; done";
+    let cancelled = daemon.exec(shell(script)).await;
+    daemon.printed(&cancelled, "on\n").await;
     for id in [&timed, &killed, &cancelled] {
         daemon.started(id).await;
         let before = daemon.supervisor(id);
@@ -155,7 +156,10 @@ async fn limits_and_requests_hold_under_the_next_supervisor() {
     assert_eq!(job.signal(), Some(10));
     let job = daemon.wait(&cancelled).await;
     assert_eq!(job.how(), (JobState::Cancelled, EndCause::Cancelled));
-    assert_eq!((job.exit_code(), daemon.stdout(&cancelled).await.as_str()), (Some(4), "term\n"));
+    assert_eq!(
+        (job.exit_code(), daemon.stdout(&cancelled).await.as_str()),
+        (Some(4), "on\nterm\n")
+    );
     assert_eq!(daemon.wait(&timed).await.how(), (JobState::TimedOut, EndCause::TimedOut));
 }
 
@@ -163,15 +167,15 @@ async fn limits_and_requests_hold_under_the_next_supervisor() {
 async fn a_stop_that_was_begun_is_carried_out_by_the_next_supervisor() {
     let daemon = Daemon::start().await;
     let stop_grace_period = seconds(1);
-    let script = "trap 'echo term' TERM; while :; do sleep 0.02; done";
+    let script = "trap 'echo term' TERM; echo on; while :; do sleep 0.02; done";
     let id = daemon.exec(JobSpec { stop_grace_period, ..shell(script) }).await;
-    daemon.started(&id).await;
+    daemon.printed(&id, "on\n").await;
     cancel(&daemon, &id).await;
-    daemon.printed(&id, "term\n").await;
+    daemon.printed(&id, "on\nterm\n").await;
     kill_process(daemon.supervisor(&id));
     let job = daemon.wait(&id).await;
     assert_eq!(job.how(), (JobState::Cancelled, EndCause::Cancelled));
-    assert_eq!((job.signal(), daemon.stdout(&id).await.as_str()), (Some(9), "term\n"));
+    assert_eq!((job.signal(), daemon.stdout(&id).await.as_str()), (Some(9), "on\nterm\n"));
     assert!(job.message.contains("enough"), "{}", job.message);
 }
 

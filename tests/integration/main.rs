@@ -11,6 +11,7 @@ mod bad_requests;
 mod basics;
 mod broken;
 mod cancel;
+mod capabilities;
 mod change;
 mod cli_credentials;
 mod cli_reconnect;

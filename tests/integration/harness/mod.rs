@@ -2,6 +2,7 @@
 
 mod calls;
 mod client;
+mod confined;
 mod connect;
 mod daemon;
 pub(crate) mod frames;
@@ -18,6 +19,7 @@ use std::time::Duration;
 
 pub(crate) use calls::JobFacts;
 pub(crate) use client::ClientEnd;
+pub(crate) use confined::{STRANGER, daemon_as, is_root, prints, set_mode, started_by, status_of};
 pub(crate) use daemon::{Daemon, Setup, serve_to_end};
 pub(crate) use output::{Output, StreamsOf, collect};
 pub(crate) use process::{

@@ -1,0 +1,115 @@
+//! What rights a service of root has itself, and that its jobs are none the poorer for it.
+//!
+//! Each of these needs a test that runs as root; elsewhere they say that they looked at nothing.
+
+use std::fs;
+
+use crate::harness::{
+    Daemon, JobFacts as _, STRANGER, Setup, eventually, is_root, kill_process, set_mode,
+    started_by, status_of,
+};
+
+/// The numbers of capabilities that a service of root keeps (capabilities(7)).
+const CAP_DAC_OVERRIDE: u32 = 1;
+const CAP_NET_BIND_SERVICE: u32 = 10;
+
+/// A field of `/proc/PID/status` of each thread of a process that holds a set of capabilities.
+fn capability_sets(pid: i32, field: &str) -> Vec<u64> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let set = |thread: std::io::Result<fs::DirEntry>| {
+        let status = fs::read_to_string(thread.unwrap().path().join("status")).ok()?;
+        let value = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(":"));
+        Some(u64::from_str_radix(value.unwrap().trim(), 16).unwrap())
+    };
+    threads.filter_map(set).collect()
+}
+
+/// Whether what this test starts may gain rights by executing programs: where not, a service keeps
+/// them for its launcher.
+fn may_gain_rights() -> bool {
+    let values = capability_sets(std::process::id().cast_signed(), "NoNewPrivs");
+    values.iter().all(|value| *value == 0)
+}
+
+#[tokio::test]
+async fn a_service_of_root_gives_up_what_its_jobs_keep() {
+    if !is_root("the capabilities of a service") {
+        return;
+    }
+    let daemon = Daemon::start().await;
+    let own = capability_sets(std::process::id().cast_signed(), "CapEff")[0];
+    let kept = own & (1 << CAP_DAC_OVERRIDE);
+    assert_ne!(own, kept, "the test has rights to see given up");
+    let given = || async { u64::from_str_radix(&status_of(&daemon, "CapEff").await, 16).unwrap() };
+    assert_eq!(given().await, own);
+    let fields = if may_gain_rights() { vec!["CapEff", "CapPrm"] } else { vec!["CapEff"] };
+    for field in fields {
+        let sets = capability_sets(daemon.pid(), field);
+        assert!(sets.len() > 4 && sets.iter().all(|set| *set == kept), "{field} {sets:x?}");
+    }
+    // Another launcher is started by a service that has them no more.
+    let old = daemon.launcher();
+    kill_process(old);
+    eventually("another launcher", || daemon.launcher_if_any().filter(|new| *new != old)).await;
+    assert_eq!(given().await, own);
+}
+
+#[tokio::test]
+async fn a_service_that_may_gain_no_rights_still_starts_jobs_as_another_user() {
+    if !is_root("the capabilities of a service that may gain none") {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    set_mode(home.path(), 0o755);
+    let binary = Some(started_by(home.path(), "setpriv --no-new-privs"));
+    let setup = Setup { binary, ..Setup::flags(&["--run-as", STRANGER]) };
+    let root = home.path().join("root");
+    let daemon = Daemon::start_on(setup, root, home).await;
+    let sets = capability_sets(daemon.pid(), "CapEff");
+    assert!(sets.iter().all(|set| set & !(1 << CAP_DAC_OVERRIDE) == 0), "{sets:x?}");
+    for _ in 0..2 {
+        assert_eq!(status_of(&daemon, "Uid").await, "61234 61234 61234 61234");
+        assert_eq!(status_of(&daemon, "CapPrm").await, "0".repeat(16));
+        let old = daemon.launcher();
+        kill_process(old);
+        eventually("another launcher", || daemon.launcher_if_any().filter(|new| *new != old)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_service_of_root_listens_on_a_port_below_1024_and_keeps_the_right_to() {
+    if !is_root("ports below 1024") {
+        return;
+    }
+    // An address of this machine that nobody else is likely to use.
+    let address = format!("127.77.{}.1:1023", std::process::id() % 250);
+    let daemon = Daemon::start_with(Setup::flags(&["--listen", &address])).await;
+    let listens = || daemon.lines().iter().any(|line| *line == format!("listening on {address}"));
+    eventually("it listens", || listens().then_some(())).await;
+    let own = capability_sets(std::process::id().cast_signed(), "CapEff")[0];
+    let kept = own & ((1 << CAP_DAC_OVERRIDE) | (1 << CAP_NET_BIND_SERVICE));
+    let sets = capability_sets(daemon.pid(), "CapEff");
+    assert!(sets.iter().all(|set| *set == kept), "{sets:x?}");
+}
+
+#[tokio::test]
+async fn a_service_of_root_takes_and_answers_what_another_user_dropped() {
+    if !is_root("a folder of another user in the inbox of root") {
+        return;
+    }
+    let daemon = Daemon::start().await;
+    let filling = daemon.beside().join("filling");
+    fs::create_dir(&filling).unwrap();
+    let spec = filling.join("spec.json");
+    fs::write(&spec, r#"{"version": 1, "spec": {"argv": ["true"]}}"#).unwrap();
+    set_mode(&spec, 0o600);
+    set_mode(&filling, 0o700);
+    for path in [&spec, &filling] {
+        std::os::unix::fs::chown(path, Some(61234), Some(61235)).unwrap();
+    }
+    let dropped = daemon.root().join("inbox/of-another");
+    fs::rename(filling, &dropped).unwrap();
+    let id = eventually("an answer", || fs::read_to_string(dropped.join("accepted")).ok()).await;
+    let job = daemon.wait(id.trim()).await;
+    assert_eq!((job.exit_code(), job.owner.as_str()), (Some(0), "uid:61234"));
+}
