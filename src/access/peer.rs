@@ -2,10 +2,12 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher as _, RandomState},
     net::SocketAddr,
+    num::NonZeroU64,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        Arc, LazyLock,
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -75,14 +77,15 @@ pub const OPEN_CALLS_MAX: u64 = 16;
 /// The most calls that are refused on a connection on which nobody has been let in: then it is cut.
 const REFUSALS_MAX: u64 = 100;
 
-/// Whether anybody has been let in on a connection, and how many calls are under way that nobody
+/// Who has been let in on a connection, if anybody, and how many calls are under way that nobody
 /// has to be let in for. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Admission(Arc<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    is_admitted: AtomicBool,
+    /// Zero as long as nobody has been let in.
+    principal: AtomicU64,
     open: AtomicU64,
     refused: AtomicU64,
 }
@@ -98,14 +101,24 @@ impl Drop for OpenCall {
 }
 
 impl Admission {
-    /// Notes that a call was let in.
-    pub fn admit(&self) {
-        self.0.is_admitted.store(true, Ordering::Relaxed);
+    /// Notes that a call of a principal was let in. The first one counts: a connection is its.
+    pub fn admit(&self, principal: &str) {
+        /// Nobody can find two names that are told apart by nothing.
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        if !self.is_admitted() {
+            self.0.principal.store(KEY.hash_one(principal).max(1), Ordering::Relaxed);
+        }
+    }
+
+    /// A number for the principal whose connection it is, other than those of other principals;
+    /// none as long as no call has been let in.
+    pub fn principal(&self) -> Option<NonZeroU64> {
+        NonZeroU64::new(self.0.principal.load(Ordering::Relaxed))
     }
 
     /// Whether a call has been let in.
     pub fn is_admitted(&self) -> bool {
-        self.0.is_admitted.load(Ordering::Relaxed)
+        self.principal().is_some()
     }
 
     /// Notes that a call was refused for want of a token or the like.

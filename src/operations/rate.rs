@@ -41,6 +41,15 @@ impl Rate {
         due.insert(principal.to_owned(), mine);
         Ok(())
     }
+
+    /// Gives back what was taken for a job that did not come to be.
+    pub(super) fn give_back(&self, principal: &str) {
+        let Some(per_minute) = self.per_minute else { return };
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(mine) = due.get_mut(principal) {
+            *mine = mine.saturating_sub(MINUTE / per_minute);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -60,6 +69,20 @@ mod tests {
         assert_eq!(rate.take("ada", 10 * SECOND), Err((6, SECOND)));
         assert_eq!(rate.take("ada", 11 * SECOND), Ok(()));
         assert_eq!(rate.take("ada", 11 * SECOND), Err((6, 10 * SECOND)));
+    }
+
+    #[test]
+    fn a_job_that_did_not_come_to_be_costs_nothing() {
+        let rate = Rate::new(Some(2));
+        for _ in 0..5 {
+            assert_eq!(rate.take("ada", SECOND), Ok(()));
+            rate.give_back("ada");
+        }
+        assert_eq!(rate.take("ada", SECOND), Ok(()));
+        assert_eq!(rate.take("ada", SECOND), Ok(()));
+        assert_eq!(rate.take("ada", SECOND), Err((2, 30 * SECOND)));
+        rate.give_back("somebody else");
+        assert_eq!(rate.take("ada", SECOND), Err((2, 30 * SECOND)));
     }
 
     #[test]

@@ -148,12 +148,12 @@ impl Operations {
             return Err(OperationError::Invalid(violations));
         }
         self.reserve(&asked.owner)?;
-        let created = self.create_reserved(checked, asked, digest);
-        match &created {
-            Ok(submitted) => self.queue.add_reserved(&submitted.job),
-            Err(_) => self.queue.release(&asked.owner),
-        }
-        created
+        self.create_reserved(checked, asked, digest)
+            .inspect(|submitted| self.queue.add_reserved(&submitted.job))
+            .inspect_err(|_| {
+                self.queue.release(&asked.owner);
+                self.rate.give_back(&asked.owner);
+            })
     }
 
     /// Sets a place in the queue aside, within the share of the owner.

@@ -201,7 +201,7 @@ impl AdmissionLayer {
         let headers = request.headers().get_all(AUTHORIZATION);
         let headers = headers.iter().map(HeaderValue::as_bytes);
         let identity = self.gate.admit(&peer.place, headers, Time::from(clock::now()))?;
-        peer.admission.admit();
+        peer.admission.admit(&identity.principal);
         // Nothing behind the gate has a use for the token.
         request.headers_mut().remove(AUTHORIZATION);
         request.extensions_mut().insert(identity.clone());

@@ -1,14 +1,18 @@
 //! More connections than there is room for.
 
-use jobwarden::api::{ListRequest, job_service_client::JobServiceClient};
+use jobwarden::api::{
+    ExecRequest, ListRequest, WatchEventsRequest, job_service_client::JobServiceClient,
+    watch_events_response::Kind,
+};
 use tokio::net::TcpStream;
-use tonic::transport::Channel;
+use tonic::transport::{Channel, Endpoint};
 
 use crate::harness::{
-    DEADLINE, Daemon, Setup, eventually,
+    DEADLINE, Daemon, Setup, bearer, eventually,
     frames::farewell,
+    over_tcp, shell,
     tls::{Authority, ClientSetup, Files, TlsClient},
-    within,
+    token, within,
 };
 
 /// How many connections say nothing.
@@ -25,14 +29,16 @@ async fn is_answered(mut api: JobServiceClient<Channel>) -> bool {
     within("an answer or a refusal", api.list(ListRequest::default())).await.is_ok()
 }
 
-async fn newcomers_are_answered_again(daemon: &Daemon) {
+async fn newcomers_are_answered_again(daemon: &Daemon, token: Option<&str>) {
     let begin = std::time::Instant::now();
     loop {
-        let endpoint = format!("http://{}", daemon.tcp());
-        if let Ok(api) = JobServiceClient::connect(endpoint).await
-            && is_answered(api).await
-        {
-            return;
+        let endpoint = Endpoint::new(format!("http://{}", daemon.tcp())).unwrap();
+        if let Ok(channel) = endpoint.connect().await {
+            let mut api = JobServiceClient::with_interceptor(channel, bearer(token));
+            let answer = api.list(ListRequest::default());
+            if within("an answer or a refusal", answer).await.is_ok() {
+                return;
+            }
         }
         assert!(begin.elapsed() < DEADLINE, "there is room again");
     }
@@ -85,17 +91,52 @@ async fn a_crowd_that_never_shakes_hands_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn when_everybody_was_let_in_the_next_one_waits_until_somebody_goes() {
-    // One is the connection of the test's own service.
-    let daemon = Daemon::start_with(Setup::flags(&["--max-connections", "3"])).await;
-    assert!(is_answered(daemon.api()).await);
-    let (one, other) = (daemon.channel().await, daemon.channel().await);
-    assert!(is_answered(JobServiceClient::new(one.clone())).await);
-    assert!(is_answered(JobServiceClient::new(other)).await);
+async fn when_everybody_has_its_share_the_next_one_waits_until_somebody_goes() {
+    let setup = Setup::flags(&["--max-connections", "4"]);
+    let daemon = Daemon::start_with(Setup { needs_token: true, ..setup }).await;
+    let tokens = ["ada", "bob", "cyd", "dan"].map(|name| token(&daemon, name, "reader", &[]));
+    let mut apis = Vec::new();
+    for token in &tokens {
+        let mut api = over_tcp(&daemon, Some(token)).await;
+        within("an answer", api.list(ListRequest::default())).await.unwrap();
+        apis.push(api);
+    }
     let refused = TcpStream::connect(daemon.tcp()).await.unwrap();
     within("it is closed at once", farewell(refused)).await;
-    drop(one);
-    newcomers_are_answered_again(&daemon).await;
+    drop(apis);
+    newcomers_are_answered_again(&daemon, Some(&tokens[0])).await;
+}
+
+#[tokio::test]
+async fn a_principal_that_takes_all_connections_keeps_no_other_out() {
+    let setup = Setup::flags(&["--max-connections", "40"]);
+    let daemon = Daemon::start_with(Setup { needs_token: true, ..setup }).await;
+    let [greedy, other] = ["greedy", "other"].map(|name| token(&daemon, name, "reader", &[]));
+    let mut crowd = Vec::new();
+    for _ in 0..40 {
+        let mut api = over_tcp(&daemon, Some(&greedy)).await;
+        let watch = within("an answer", api.watch_events(WatchEventsRequest::default())).await;
+        crowd.push((watch.unwrap().into_inner(), api));
+    }
+    for _ in 0..20 {
+        let mut api = over_tcp(&daemon, Some(&other)).await;
+        within("an answer", api.list(ListRequest::default())).await.unwrap();
+    }
+    // The first of them has lost nothing by it: it hears of a job that begins now.
+    let request = ExecRequest { spec: Some(shell("true")), ..ExecRequest::default() };
+    let answer = daemon.api_over_socket().await.exec(request).await;
+    let id = answer.unwrap().into_inner().job.unwrap().job_id;
+    let (watch, _) = &mut crowd[0];
+    let heard = async {
+        while let Some(response) = watch.message().await.unwrap() {
+            let Some(Kind::Event(event)) = response.kind else { continue };
+            if event.job.is_some_and(|job| job.job_id == id) {
+                return;
+            }
+        }
+        panic!("the watch ended");
+    };
+    within("the event", heard).await;
 }
 
 #[tokio::test]
@@ -122,7 +163,7 @@ async fn a_service_short_of_descriptors_recovers_without_help() {
         .await;
     assert!(is_answered(daemon.api()).await, "who was let in is answered");
     drop((crowd, others));
-    newcomers_are_answered_again(&daemon).await;
+    newcomers_are_answered_again(&daemon, None).await;
 }
 
 #[tokio::test]
