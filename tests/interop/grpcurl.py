@@ -77,6 +77,11 @@ def main():
         # The authority would be the path of the socket, which HTTP/2 servers refuse.
         local = Grpcurl(program, "unix", "-unix", "-authority", "localhost")
         local.target = (str(service.socket),)
+        path = Grpcurl(program, "unix", "-unix")
+        text = path.say(str(service.socket), "list", fails=True)
+        expect("PROTOCOL_ERROR" in text, "another error", text)
+        print("ok   unix grpcurl without -authority is refused with PROTOCOL_ERROR", flush=True)
+        passed += 1
         remote = Grpcurl(program, "tcp")
         remote.target = (service.tcp_address(),)
         for tool in (local, remote):

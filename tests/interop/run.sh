@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Drives the real program from a generated Python client and from grpcurl.
+# Drives the real program from a generated Python client, from grpcurl and from a generated Java
+# client, which is skipped aloud where the machine has no Java.
 #
 # usage: tests/interop/run.sh
 #
-# Takes JOBWARDEN_BIN (default: a debug build of this tree) and JOBWARDEN_VENV (default: a Python
-# environment made for this run). Everything it makes is in one temporary folder.
+# Takes JOBWARDEN_BIN (default: a debug build of this tree), JOBWARDEN_VENV (default: a Python
+# environment made for this run) and JOBWARDEN_JAVA (default: Java libraries fetched for this run).
+# Everything it makes is in one temporary folder.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
@@ -28,3 +30,13 @@ export PYTHONPATH=$folder/stubs PYTHONDONTWRITEBYTECODE=1
 "$venv/bin/python" -u tests/interop/interop.py "$(realpath "$JOBWARDEN_BIN")" "$folder"
 "$venv/bin/python" -u tests/interop/grpcurl.py "$(realpath "$JOBWARDEN_BIN")" "$folder" "$venv/bin"
 "$venv/bin/python" -u tests/interop/security.py "$(realpath "$JOBWARDEN_BIN")" "$folder" "$venv/bin"
+
+libraries=${JOBWARDEN_JAVA:-$folder/java-libraries}
+skipped=77
+code=0
+.ci/java "$libraries" || code=$?
+if ((code == 0)); then
+  "$venv/bin/python" -u tests/interop/java.py "$(realpath "$JOBWARDEN_BIN")" "$folder" "$libraries"
+elif ((code != skipped)); then
+  exit "$code"
+fi

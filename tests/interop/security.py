@@ -151,8 +151,16 @@ def reader_may_not_submit(secured):
 
 
 def socket_needs_an_authority(secured):
-    """the unix socket takes this user by its uid, with grpc.default_authority set."""
+    """the unix socket takes this user by its uid, but only with grpc.default_authority set."""
     socket = f"unix:{secured.service.socket}"
+    with grpc.insecure_channel(socket) as channel:
+        try:
+            Api("unix", channel, secured.service).List()
+        except grpc.RpcError as error:
+            expect(error.code() == Code.INTERNAL, "another code", error)
+            expect("RST_STREAM with error code 1" in error.details(), "another error", error)
+        else:
+            raise Failure("the path was taken as authority")
     local = [("grpc.default_authority", "localhost")]
     with grpc.insecure_channel(socket, options=local) as channel:
         works(Api("unix", channel, secured.service))
