@@ -15,7 +15,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    job::{Job, JobId, StateKind, Time},
+    job::{Job, JobId, Outline, StateKind, Time},
     store::{
         EventKind, JobEvent, Journal, JournalReader, MatchRecord, OutputSpan, StoreError, Told,
     },
@@ -162,18 +162,19 @@ impl Events {
         self.wake(inner);
     }
 
-    /// Tells that a job is gone of which nobody knows more than its id.
-    pub(super) fn tell_vanished(&self, id: JobId) {
+    /// Tells that a job is gone whose folder cannot be read any more.
+    pub(super) fn tell_vanished(&self, id: JobId, outline: Option<Outline>) {
         let mut inner = self.lock();
         let told = inner.journal.told(id);
         let event = JobEvent {
             sequence: 0,
             kind: EventKind::Deleted,
             time: Time::from(clock::now()),
-            previous: told.map(|told| told.kind),
+            previous: told.map(|told| told.kind).or(outline.as_ref().map(|outline| outline.kind)),
             id,
             revision: told.map_or(0, |told| told.revision),
             job: None,
+            outline,
             output: None,
             matched: None,
         };

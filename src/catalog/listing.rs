@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    job::{JobFilter, JobId, JobIdPrefix, StateKind},
+    job::{JobFilter, JobId, JobIdPrefix, Outline, StateKind},
     store::StoreError,
 };
 
@@ -152,8 +152,8 @@ impl Catalog {
     ) -> Candidates {
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut ids = Vec::new();
-        let mut take = |id: JobId, entry: &super::Entry| {
-            if entry.matches(id, filter) {
+        let mut take = |id: JobId, entry: &Outline| {
+            if filter.matches_outline(id, entry) {
                 ids.push(id);
             }
             ids.len() > count
@@ -227,7 +227,7 @@ impl Catalog {
         let is_complete = self.is_loaded();
         let entries = self.entries.read().unwrap_or_else(PoisonError::into_inner);
         let mut by_state = BTreeMap::new();
-        let is_counted = |entry: &&super::Entry| owner.is_none_or(|owner| *entry.owner == *owner);
+        let is_counted = |entry: &&Outline| owner.is_none_or(|owner| *entry.owner == *owner);
         for entry in entries.values().filter(is_counted) {
             *by_state.entry(entry.kind).or_insert(0) += 1;
         }

@@ -23,7 +23,7 @@ pub use listing::{Candidates, Counts};
 pub use recent::weight;
 
 use crate::{
-    job::{IdClock, Job, JobFilter, JobId, StateKind, Time},
+    job::{IdClock, Job, JobId, Outline, Time},
     store::{Gone, Opened, Store, StoreError},
     sys::{clock, fs, inotify::Watch},
 };
@@ -48,15 +48,6 @@ struct Active {
     watch: Mutex<Option<Watch>>,
 }
 
-/// What List needs to know of every job.
-#[derive(Clone, Debug)]
-struct Entry {
-    kind: StateKind,
-    create_time: Time,
-    owner: Arc<str>,
-    labels: Arc<BTreeMap<String, String>>,
-}
-
 /// What had been told before this service started.
 #[derive(Debug)]
 struct Before {
@@ -70,7 +61,7 @@ pub struct Catalog {
     store: Arc<Store>,
     active: RwLock<HashMap<JobId, Arc<Active>>>,
     recent: Mutex<Recent>,
-    entries: RwLock<BTreeMap<JobId, Entry>>,
+    entries: RwLock<BTreeMap<JobId, Outline>>,
     unreadable: Mutex<BTreeSet<JobId>>,
     loading: Mutex<listing::Loading>,
     owners: Mutex<BTreeSet<Arc<str>>>,
@@ -187,7 +178,7 @@ impl Catalog {
 
     fn note(&self, job: &Job) {
         let owner = self.shared_owner(&job.accepted.owner);
-        let entry = Entry {
+        let entry = Outline {
             kind: job.state.kind(),
             create_time: job.accepted.create_time,
             owner,
@@ -322,14 +313,8 @@ impl Catalog {
         self.active.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn write_entries(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<JobId, Entry>> {
+    fn write_entries(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<JobId, Outline>> {
         self.entries.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Entry {
-    fn matches(&self, id: JobId, filter: &JobFilter) -> bool {
-        filter.matches_facts(id, self.kind, self.create_time, &self.owner, &self.labels)
     }
 }
 

@@ -59,11 +59,11 @@ impl Catalog {
         };
         lock(&self.recent).remove(id);
         lock(&self.unreadable).remove(&id);
-        let was_there = self.write_entries().remove(&id).is_some();
-        match known {
-            Some(job) if was_there => self.events.tell_removed(&job),
-            None if was_there => self.events.tell_vanished(id),
-            Some(_) | None => {}
+        let outline = self.write_entries().remove(&id);
+        match (outline, known) {
+            (Some(_), Some(job)) => self.events.tell_removed(&job),
+            (Some(outline), None) => self.events.tell_vanished(id, Some(outline)),
+            (None, _) => {}
         }
         if let Some(active) = active {
             lock(&self.freed).extend(lock(&active.watch).take());

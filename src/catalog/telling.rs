@@ -111,7 +111,7 @@ impl Catalog {
 
     /// Tells that a job of which nobody knows more than its id is gone.
     pub fn tell_vanished(&self, id: JobId) {
-        self.events.tell_vanished(id);
+        self.events.tell_vanished(id, None);
     }
 
     /// The matches of a job's output that have not been told. What cannot be read now is told
@@ -139,7 +139,7 @@ impl Catalog {
         }
         match job {
             Some(job) => self.events.tell_removed(&Arc::new(job)),
-            None if self.events.told(id).is_some() => self.events.tell_vanished(id),
+            None if self.events.told(id).is_some() => self.events.tell_vanished(id, None),
             // Nobody has ever heard of it: its acceptance was cut short.
             None => {}
         }

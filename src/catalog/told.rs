@@ -28,6 +28,7 @@ pub(super) fn event(
         id: job.id(),
         revision: job.revision,
         job: Some(Arc::clone(job)),
+        outline: None,
         output: None,
         matched: None,
     }

@@ -2,7 +2,10 @@
 //!
 //! A filter knows nothing of how jobs are found; it only says whether one belongs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{JobId, StateKind, Time, view::Job};
 
@@ -23,6 +26,19 @@ pub struct JobFilter {
     pub owner: Option<String>,
 }
 
+/// What is known of every job without its folder: all that a filter asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    /// The state.
+    pub kind: StateKind,
+    /// When it was accepted.
+    pub create_time: Time,
+    /// Whose it is.
+    pub owner: Arc<str>,
+    /// The labels as they are now.
+    pub labels: Arc<BTreeMap<String, String>>,
+}
+
 impl JobFilter {
     /// Selects no job at all.
     pub fn none() -> Self {
@@ -40,7 +56,7 @@ impl JobFilter {
     pub fn matches_as(&self, job: &Job, kind: StateKind) -> bool {
         let accepted = &job.accepted;
         let (create_time, owner) = (accepted.create_time, accepted.owner.as_str());
-        self.matches_facts(job.id(), kind, create_time, owner, &job.labels)
+        self.selects(job.id(), kind, create_time, owner, &job.labels)
     }
 
     /// Whether the filter selects a job of which only the id is known: conditions on anything
@@ -55,8 +71,13 @@ impl JobFilter {
         is_free && (job_ids.is_empty() || job_ids.contains(&id))
     }
 
-    /// Whether the filter selects a job of which these things are known.
-    pub fn matches_facts(
+    /// Whether the filter selects the job with this outline.
+    pub fn matches_outline(&self, id: JobId, outline: &Outline) -> bool {
+        let Outline { kind, create_time, owner, labels } = outline;
+        self.selects(id, *kind, *create_time, owner, labels)
+    }
+
+    fn selects(
         &self,
         id: JobId,
         kind: StateKind,

@@ -29,7 +29,7 @@ pub use end::{
     End, EndCause, EndState, ExitStatus, LaunchError, OutputSize, StopCause, Usage, judge,
     signal_name,
 };
-pub use filter::JobFilter;
+pub use filter::{JobFilter, Outline};
 pub use id::{IdClock, JobId, JobIdError, JobIdPrefix};
 pub use kind::StateKind;
 pub use output_limits::{OutputLimitAction, OutputLimits, OutputLimitsDraft};

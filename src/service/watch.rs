@@ -353,8 +353,11 @@ impl Watching {
     fn is_selected(&self, event: &JobEvent) -> bool {
         let known = event.job.clone().or_else(|| self.api.catalog().get(event.id).ok());
         let Some(job) = known else {
-            // Nobody knows more than the id of a job that vanished with its folder.
-            return self.filter.selects_unknown(event.id);
+            // Its folder is gone. What was known of it then is in the event.
+            return match &event.outline {
+                Some(outline) => self.filter.matches_outline(event.id, outline),
+                None => self.filter.selects_unknown(event.id),
+            };
         };
         let kind = match event.kind {
             EventKind::Log => event.previous.unwrap_or_else(|| job.state.kind()),

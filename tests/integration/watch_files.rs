@@ -1,13 +1,14 @@
 //! Changes that others make in the task directory, with notices and without.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use jobwarden::api::{
-    EventType, JobEvent, JobState, TailLogRequest, WatchEventsRequest, watch_events_response::Kind,
+    EventType, GetServerInfoRequest, JobEvent, JobFilter, JobSpec, JobState, TailLogRequest,
+    WatchEventsRequest, WatchStart, watch_events_response::Kind,
 };
 
 use crate::harness::{
-    Daemon, JobFacts as _, Setup, Watching, argv, collect, eventually, shell, within,
+    Daemon, JobFacts as _, Setup, Watching, argv, collect, eventually, pairs, shell, within,
 };
 
 async fn watching(daemon: &Daemon) -> Watching {
@@ -69,6 +70,43 @@ async fn a_folder_removed_by_hand_is_told_as_deleted_and_one_moved_back_as_new()
         assert_eq!(daemon.status(&id).await.exit_code(), Some(3));
         fs::remove_dir_all(&folder).unwrap();
         watch.up_to(EventType::Deleted, &id).await;
+    }
+}
+
+async fn all_loaded(daemon: &Daemon) {
+    let info = || async { daemon.api().get_server_info(GetServerInfoRequest {}).await.unwrap() };
+    while !info().await.into_inner().counts_complete {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_removal_by_hand_of_a_job_that_nobody_has_read_since_is_told_to_whom_it_concerns() {
+    for daemon in both_ways().await {
+        let spec = |team| JobSpec { labels: pairs([("team", team)]), ..argv(&["true"]) };
+        let other = daemon.run(spec("db")).await.job_id;
+        let id = daemon.run(spec("web")).await.job_id;
+        let owner = daemon.status(&id).await.owner;
+        let daemon = daemon.kill_and_restart().await;
+        within("all jobs are known", all_loaded(&daemon)).await;
+        let labels = pairs([("team", "web")]);
+        let filter = Some(JobFilter { labels, owner, ..JobFilter::default() });
+        let start = WatchStart::Now.into();
+        let request = WatchEventsRequest { filter, start, ..WatchEventsRequest::default() };
+        let mut watch = Watching::open(&daemon, request.clone()).await.unwrap();
+        let another = daemon.api().watch_events(request.clone()).await.unwrap();
+        let begin = another.metadata().get("jobwarden-resume-token").unwrap();
+        let begin = begin.to_str().unwrap().to_owned();
+        fs::remove_dir_all(daemon.folder(&other)).unwrap();
+        fs::remove_dir_all(daemon.folder(&id)).unwrap();
+        let events = watch.up_to(EventType::Deleted, &id).await;
+        assert_eq!(kinds(&events), [EventType::Deleted]);
+        assert_eq!(events[0].previous_state(), JobState::Succeeded);
+        // The journal has it as well.
+        let daemon = daemon.kill_and_restart().await;
+        let request = WatchEventsRequest { resume_token: begin, start: 0, ..request };
+        let mut watch = Watching::open(&daemon, request).await.unwrap();
+        assert_eq!(watch.up_to(EventType::Deleted, &id).await, events);
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    job::{Job, JobId, StateKind, Time},
+    job::{Job, JobId, Outline, StateKind, Time},
     store::MatchRecord,
 };
 
@@ -72,8 +72,11 @@ pub struct JobEvent {
     pub id: JobId,
     /// Its revision after.
     pub revision: u64,
-    /// The job after; none for output that is read back from disk.
+    /// The job after; none for output that is read back from disk, and with `Deleted` for one
+    /// whose folder went before it was read.
     pub job: Option<Arc<Job>>,
+    /// With `Deleted` and without a job: what was known of it, if anything.
+    pub outline: Option<Outline>,
     /// With `Log` what was written.
     pub output: Option<OutputSpan>,
     /// With `Matched` where.

@@ -29,6 +29,7 @@ fn event(kind: EventKind, job: &Arc<Job>) -> JobEvent {
         id: job.id(),
         revision: job.revision,
         job: Some(Arc::clone(job)),
+        outline: None,
         output: None,
         matched: None,
     }
