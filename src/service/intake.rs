@@ -13,9 +13,9 @@ use super::status::Refusal;
 
 /// The largest message of a small request.
 pub const SMALL_REQUEST_BYTES_MAX: u64 = 64 * 1024;
-/// Requests of one principal, as many as one connection may have calls.
+/// Requests of any size: each takes about 11 KiB beside its message, and what its headers take.
 const REQUESTS: Bound =
-    Bound { name: "open_requests", floor: 1024, own_max: 65_536, all_max: 4 * 65_536 };
+    Bound { name: "open_requests", floor: 1024, own_max: 32_768, all_max: 65_536 };
 /// Bytes of small requests.
 const SMALL: Bound = Bound {
     name: "small_request_bytes",
@@ -250,9 +250,9 @@ mod tests {
     fn requests_without_a_byte_are_counted() {
         let intake = Intake::new(LARGEST);
         let (held, refusal) = fill(&intake, "ada", 0);
-        let (bound, limit) = ("open_requests", 65_536);
+        let (bound, limit) = ("open_requests", 32_768);
         assert_eq!(refusal, Refusal::TooMuchUnderWay { bound, limit, of_principal: true });
-        assert_eq!(held.len(), 65_536);
+        assert_eq!(held.len(), 32_768);
         request(&intake, "bob", 0).unwrap();
     }
 
