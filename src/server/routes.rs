@@ -31,9 +31,12 @@ use crate::{
 pub(super) const HEALTH_REQUEST_BYTES_MAX: usize = 4 * 1024;
 /// Calls at once on one connection: open waits are calls, so this is no small number.
 const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
-/// What may have come on one connection, on all its calls together, and not been looked at yet.
-/// Requests are looked at as they come, but for those of reflection to whoever takes no answers.
-const WINDOW_BYTES: u32 = 1024 * 1024;
+/// What may have come of one call and not been looked at yet. Requests are looked at as they come, but
+/// for those of reflection to whoever takes no answers.
+const CALL_WINDOW_BYTES: u32 = 256 * 1024;
+/// The same of all calls of one connection. The library lets small frames wait that, rounded up to 256
+/// bytes each, are half of it, and cuts the connection on which there are more: each call may have one.
+const CONNECTION_WINDOW_BYTES: u32 = 2 * 256 * CALLS_PER_CONNECTION_MAX;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// All headers of one call, unpacked: a token and some tracing take 2 KiB.
@@ -92,8 +95,8 @@ pub(super) fn routes(
         .layer(ActivityLayer::new(activity.clone()));
     Ok(tonic::transport::Server::builder()
         .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
-        .initial_connection_window_size(WINDOW_BYTES)
-        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(CALL_WINDOW_BYTES)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
         .http2_max_header_list_size(HEADER_BYTES_MAX)

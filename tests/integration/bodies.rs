@@ -29,7 +29,7 @@ const LARGEST: usize = 4 * MIB;
 /// What of large requests one principal may have under way.
 const LARGE_BYTES_PER_PRINCIPAL: usize = 64 * MIB;
 /// What the service may take beyond the requests: its buffers, and what its allocator keeps.
-const BESIDES: usize = 32 * MIB;
+const BESIDES: usize = 48 * MIB;
 /// What a body brings at a time.
 const PART: usize = 16 * 1024;
 
