@@ -22,7 +22,7 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 use tower::{Layer, Service};
 use tower_http::catch_panic::ResponseForPanic;
 
-use crate::service::status::DOMAIN;
+use crate::{access::Identity, service::status::DOMAIN};
 
 /// How often an idle service looks whether it still is.
 const IDLE_CHECK: Duration = Duration::from_millis(500);
@@ -60,7 +60,7 @@ impl Activity {
     }
 }
 
-/// Counts calls.
+/// Counts the calls that were let in, so it stands behind the gate.
 #[derive(Clone, Debug)]
 pub(super) struct ActivityLayer(Activity);
 
@@ -88,6 +88,13 @@ pub(super) struct Counted<S> {
 /// One call, for as long as it lives.
 struct Call(Activity);
 
+impl Call {
+    fn begin(activity: &Activity) -> Call {
+        activity.calls.fetch_add(1, Ordering::Relaxed);
+        Call(activity.clone())
+    }
+}
+
 impl Drop for Call {
     fn drop(&mut self) {
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
@@ -111,8 +118,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        self.activity.calls.fetch_add(1, Ordering::Relaxed);
-        let call = Call(self.activity.clone());
+        // Health is for strangers too, and nothing of theirs keeps the service up.
+        let is_known = request.extensions().get::<Identity>().is_some();
+        let call = is_known.then(|| Call::begin(&self.activity));
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;

@@ -15,8 +15,8 @@ use tokio::{
 use tonic::transport::server::Router;
 
 use super::{
-    Layers,
     accept::{self, Socket},
+    routes::Layers,
     tls::Tls,
 };
 use crate::{

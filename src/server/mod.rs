@@ -5,6 +5,7 @@
 
 mod accept;
 mod admission;
+mod bodies;
 mod confine;
 mod connection;
 #[cfg(feature = "fuzzing")]
@@ -15,22 +16,17 @@ mod listen;
 mod logging;
 mod parts;
 mod retention;
+mod routes;
 mod seats;
 mod tls;
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, sync::Arc};
 
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
     task::JoinSet,
 };
-use tonic::transport::server::Router;
-use tower::{
-    ServiceBuilder,
-    layer::util::{Identity, Stack},
-};
-use tower_http::catch_panic::CatchPanicLayer;
 
 pub use confine::RunAsError;
 pub use listen::ListenError;
@@ -41,14 +37,16 @@ pub use tls::{TlsError, TlsErrors};
 
 use self::{
     admission::AdmissionLayer,
-    layers::{Activity, ActivityLayer, DetailsLayer},
+    bodies::BodiesLayer,
+    layers::Activity,
     listen::{ConnectionLimits, Listener},
     parts::{Parts, assemble, start_threads, stop_threads},
+    routes::{HEALTH_REQUEST_BYTES_MAX, routes},
     tls::{Tls, TlsFiles},
 };
 use crate::{
     access::{Gate, Rules, TokenFile},
-    api::{self, job_service_server::JobServiceServer},
+    api::job_service_server::JobServiceServer,
     config::{Config, ListenAddress},
     job::Time,
     recover,
@@ -59,18 +57,6 @@ use crate::{
 
 /// What a request may hold besides its standard input.
 const REQUEST_BYTES_BESIDES_STDIN: u64 = 3 * 1024 * 1024;
-/// The largest request to the health service.
-const HEALTH_REQUEST_BYTES_MAX: usize = 4 * 1024;
-/// Calls at once on one connection: open waits are calls, so this is no small number.
-const CALLS_PER_CONNECTION_MAX: u32 = 65_536;
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(20);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// All headers of one call, unpacked: a token and some tracing take 2 KiB.
-const HEADER_BYTES_MAX: u32 = 16 * 1024;
-/// Calls of one connection that were taken back before we came to them; then it is cut.
-const PENDING_RESETS_MAX: usize = 20;
-/// Faults of one connection that we answered by taking back a call; then it is cut.
-const ANSWERED_FAULTS_MAX: usize = 256;
 
 /// What keeps the service from starting or ends it.
 #[derive(Debug, thiserror::Error)]
@@ -177,6 +163,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     let admission = AdmissionLayer::new(Arc::clone(&gate), Arc::clone(&audit), changes);
     let limits = limits(config);
     let request_bytes_max = usize::try_from(limits.request_bytes_max).unwrap_or(usize::MAX);
+    let bodies = BodiesLayer::new(limits.request_bytes_max);
     let api = JobApi::new(
         Arc::clone(&parts.operations),
         Arc::clone(&parts.follow),
@@ -187,9 +174,9 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     );
     let service = JobServiceServer::new(api.clone()).max_decoding_message_size(request_bytes_max);
     let (health_reporter, health) = tonic_health::server::health_reporter();
-    // Strangers may call it, with no more than the name of a service.
+    // Strangers may call it.
     let health = health.max_decoding_message_size(HEALTH_REQUEST_BYTES_MAX);
-    let router = routes(&activity, admission, service, health)?;
+    let router = routes(&activity, admission, bodies, service, health)?;
     // Before anybody is told to call: the first to ask must get an answer.
     health::look(&health_reporter, parts.catalog.store(), &parts.launch).await;
 
@@ -288,64 +275,6 @@ fn limits(config: &Config) -> Limits {
         streams_per_principal_max: config.max_streams_per_principal.into(),
         request_bytes_max: config.max_stdin_bytes + REQUEST_BYTES_BESIDES_STDIN,
     }
-}
-
-/// What every call passes, the outermost last.
-type Layers = Stack<
-    ServiceBuilder<
-        Stack<
-            AdmissionLayer,
-            Stack<
-                DetailsLayer,
-                Stack<ActivityLayer, Stack<CatchPanicLayer<layers::PanicAnswer>, Identity>>,
-            >,
-        >,
-    >,
-    Identity,
->;
-
-fn routes(
-    activity: &Activity,
-    admission: AdmissionLayer,
-    service: JobServiceServer<JobApi>,
-    health: impl tonic::server::NamedService
-    + Clone
-    + Send
-    + Sync
-    + 'static
-    + tower::Service<
-        tonic::codegen::http::Request<tonic::body::Body>,
-        Response = tonic::codegen::http::Response<tonic::body::Body>,
-        Error = std::convert::Infallible,
-        Future: Send,
-    >,
-) -> Result<Router<Layers>, ServeError> {
-    let reflect = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(api::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_types::pb::FILE_DESCRIPTOR_SET)
-    };
-    let invalid = |error: tonic_reflection::server::Error| {
-        system("describe the service")(io::Error::other(error))
-    };
-    let layers = ServiceBuilder::new()
-        .layer(CatchPanicLayer::custom(layers::PanicAnswer))
-        .layer(ActivityLayer::new(activity.clone()))
-        .layer(DetailsLayer)
-        .layer(admission);
-    Ok(tonic::transport::Server::builder()
-        .max_concurrent_streams(CALLS_PER_CONNECTION_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .http2_max_header_list_size(HEADER_BYTES_MAX)
-        .http2_max_pending_accept_reset_streams(Some(PENDING_RESETS_MAX))
-        .http2_max_local_error_reset_streams(Some(ANSWERED_FAULTS_MAX))
-        .layer(layers)
-        .add_service(service)
-        .add_service(health)
-        .add_service(reflect().build_v1().map_err(invalid)?)
-        .add_service(reflect().build_v1alpha().map_err(invalid)?))
 }
 
 /// Returns once the service drains.

@@ -2,7 +2,7 @@
 
 use tonic::Request;
 
-use super::{JobApi, caller::Caller, convert, named_job, status::Refusal};
+use super::{JobApi, caller::Caller, convert, intake::Held, named_job, status::Refusal};
 use crate::{
     api,
     api::update_timeout_request::Change,
@@ -94,12 +94,14 @@ impl JobApi {
         caller: Caller,
         request: Request<api::UpdateLabelsRequest>,
     ) -> Result<api::UpdateLabelsResponse, Refusal> {
+        let held = Held::of(&request);
         let api::UpdateLabelsRequest { job_id, set, remove } = request.into_inner();
         let id = named_job(&job_id)?;
         self.may_touch(&caller, id)?;
         let set = set.into_iter().collect();
         let job = self
             .blocking("changing labels", move |operations| {
+                let _held = held;
                 operations.update_labels(id, &set, &remove)
             })
             .await?;

@@ -7,7 +7,9 @@ use tonic::Request;
 use super::{
     JobApi,
     caller::{Caller, deadline},
-    convert, named_job,
+    convert,
+    intake::Held,
+    named_job,
     status::Refusal,
     text::TextDecoder,
 };
@@ -28,6 +30,7 @@ impl JobApi {
         request: Request<api::ExecRequest>,
     ) -> Result<api::ExecResponse, Refusal> {
         let deadline = deadline(&request);
+        let held = Held::of(&request);
         let api::ExecRequest { spec, request_id, wait, output_tail_bytes } = request.into_inner();
         let wait = convert::wait_limit("wait", wait)?.unwrap_or(Duration::ZERO);
         if output_tail_bytes > TAIL_BYTES_MAX {
@@ -41,6 +44,8 @@ impl JobApi {
         let asked = caller.asked(request_id.clone());
         let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());
         let submitted = self.blocking("accepting a job", move |operations| {
+            // The request is in memory until here, however long it waits for its turn.
+            let _held = held;
             let submitted = operations.submit(draft, &asked)?;
             // Now: the caller may wait long for the end, or leave.
             recording.note_job(submitted.job.id());
@@ -71,6 +76,7 @@ impl JobApi {
         caller: Caller,
         request: Request<api::RerunRequest>,
     ) -> Result<api::RerunResponse, Refusal> {
+        let held = Held::of(&request);
         let api::RerunRequest { job_id, request_id, secret_env } = request.into_inner();
         let id = named_job(&job_id)?;
         self.may_touch(&caller, id)?;
@@ -78,6 +84,7 @@ impl JobApi {
         let secrets = secret_env.into_iter().collect();
         let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());
         let submitted = self.blocking("accepting a job", move |operations| {
+            let _held = held;
             let submitted = operations.rerun(id, secrets, &asked)?;
             recording.note(format!("again as {}", submitted.job.id()));
             recording.record(&audit, &id.to_string(), "ok");

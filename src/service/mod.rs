@@ -11,6 +11,7 @@ mod follow;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;
 mod growth;
+mod intake;
 mod read;
 pub mod status;
 mod streams;
@@ -37,7 +38,6 @@ use crate::{
     sys,
 };
 
-pub use self::follow::Follow;
 use self::{
     caller::Caller,
     convert::{OutputFacts, StreamFacts},
@@ -45,6 +45,10 @@ use self::{
     status::{Refusal, ResumeAt},
     streams::Streams,
     turns::Turns,
+};
+pub use self::{
+    follow::Follow,
+    intake::{Held, Intake, SMALL_REQUEST_BYTES_MAX},
 };
 
 /// How often a job that is being removed is looked at by those who wait for it.

@@ -157,6 +157,29 @@ pub enum Refusal {
         /// Whether they are the caller's own.
         of_principal: bool,
     },
+    /// Too many requests are under way, or too large ones.
+    #[error("{}", details::too_much_under_way(bound, *limit, *of_principal))]
+    TooMuchUnderWay {
+        /// What there is too much of, for example `open_requests`.
+        bound: &'static str,
+        /// The most of it.
+        limit: u64,
+        /// Whether it is the caller's own share.
+        of_principal: bool,
+    },
+    /// The request has not come whole in its time.
+    #[error(
+        "the request was not whole within {} s and another for each {} bytes of it that came; \
+         nothing was done; send it again",
+        grace.as_secs(),
+        bytes_per_second
+    )]
+    TooSlow {
+        /// How long every request may take.
+        grace: Duration,
+        /// What must come in each second beyond that.
+        bytes_per_second: u64,
+    },
     /// Nobody knows who calls.
     #[error("{0}")]
     Unauthenticated(Denied),
@@ -228,12 +251,16 @@ impl Refusal {
             | Self::Stopping { .. }
             | Self::Active { .. }
             | Self::MissingSecrets { .. } => Code::FailedPrecondition,
-            Self::QueueFull { .. } | Self::TooManyStreams { .. } | Self::Quota { .. } => {
-                Code::ResourceExhausted
-            }
+            Self::QueueFull { .. }
+            | Self::TooManyStreams { .. }
+            | Self::TooMuchUnderWay { .. }
+            | Self::Quota { .. } => Code::ResourceExhausted,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::RoleRequired { .. } | Self::NotOwner { .. } => Code::PermissionDenied,
-            Self::DiskFull | Self::Draining { .. } | Self::Unavailable { .. } => Code::Unavailable,
+            Self::DiskFull
+            | Self::Draining { .. }
+            | Self::TooSlow { .. }
+            | Self::Unavailable { .. } => Code::Unavailable,
             Self::TokenExpired { .. } | Self::OffsetBeyondEnd { .. } => Code::OutOfRange,
             Self::RecordCorrupt { .. } => Code::DataLoss,
             Self::Unimplemented { .. } => Code::Unimplemented,
@@ -263,8 +290,8 @@ impl Refusal {
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::RoleRequired { .. } => "ROLE_REQUIRED",
             Self::NotOwner { .. } => "NOT_OWNER",
-            Self::Quota { .. } => "QUOTA_EXCEEDED",
-            Self::Unavailable { .. } => "UNAVAILABLE",
+            Self::Quota { .. } | Self::TooMuchUnderWay { .. } => "QUOTA_EXCEEDED",
+            Self::TooSlow { .. } | Self::Unavailable { .. } => "UNAVAILABLE",
             Self::Unimplemented { .. } => "UNSUPPORTED",
             Self::Internal { .. } => "INTERNAL",
         }

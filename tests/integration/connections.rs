@@ -144,3 +144,18 @@ async fn a_stranger_who_goes_on_calling_is_cut_off_and_an_honest_caller_is_not()
     assert!((REFUSALS_MAX..2 * REFUSALS_MAX).contains(&refused), "{refused}");
     list(honest).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_burst_of_calls_on_one_connection_is_answered() {
+    const CALLS: usize = 5000;
+    let daemon = Daemon::start().await;
+    let mut calls = tokio::task::JoinSet::new();
+    for _ in 0..CALLS {
+        let mut api = daemon.api();
+        let request = ListRequest { page_size: 1, ..ListRequest::default() };
+        calls.spawn(async move { api.list(request).await.map(drop) });
+    }
+    for answer in within("all are answered", calls.join_all()).await {
+        answer.unwrap();
+    }
+}

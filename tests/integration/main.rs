@@ -9,6 +9,7 @@ mod harness;
 mod access;
 mod bad_requests;
 mod basics;
+mod bodies;
 mod broken;
 mod cancel;
 mod capabilities;

@@ -27,6 +27,7 @@ const DISK_RETRY: Duration = Duration::from_secs(10);
 const DRAIN_RETRY: Duration = Duration::from_secs(1);
 const STREAMS_RETRY: Duration = Duration::from_secs(5);
 const AWAY_RETRY: Duration = Duration::from_secs(1);
+const UNDER_WAY_RETRY: Duration = Duration::from_secs(1);
 
 pub(super) fn ambiguous(prefix: &str, candidates: &[JobId]) -> String {
     let named = &candidates[..candidates.len().min(CANDIDATES_MAX)];
@@ -105,7 +106,11 @@ pub(super) fn details(refusal: &Refusal) -> ErrorDetails {
         Refusal::Draining { .. } => {
             details.set_retry_info(Some(DRAIN_RETRY));
         }
-        Refusal::Unavailable { .. } => {
+        Refusal::TooMuchUnderWay { bound, limit, .. } => {
+            details.add_quota_failure_violation(*bound, format!("at most {limit} at once"));
+            details.set_retry_info(Some(UNDER_WAY_RETRY));
+        }
+        Refusal::Unavailable { .. } | Refusal::TooSlow { .. } => {
             details.set_retry_info(Some(AWAY_RETRY));
         }
         Refusal::Quota { setting, limit, retry_after, .. } => {
@@ -165,6 +170,15 @@ pub(super) fn too_many_streams(limit: u64, of_principal: bool) -> String {
     )
 }
 
+/// The sentence about requests that are too much together.
+pub(super) fn too_much_under_way(bound: &str, limit: u64, of_principal: bool) -> String {
+    let served = if of_principal { "for one principal" } else { "in all" };
+    format!(
+        "with this request {bound} would be more than {limit}, the most that this server takes in \
+         at once {served}; try again when others are done"
+    )
+}
+
 fn metadata(refusal: &Refusal) -> HashMap<String, String> {
     let pairs = match refusal {
         Refusal::NotFound { id } => vec![("job_id", id.clone())],
@@ -208,6 +222,10 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         Refusal::Quota { setting, limit, .. } => {
             vec![("setting", (*setting).to_owned()), ("limit", limit.to_string())]
         }
+        Refusal::TooMuchUnderWay { bound, limit, .. } => {
+            vec![("bound", (*bound).to_owned()), ("limit", limit.to_string())]
+        }
+        Refusal::TooSlow { .. } => vec![("what", "the rest of the request".to_owned())],
         Refusal::DiskFull
         | Refusal::TokenForeign
         | Refusal::Unauthenticated(_)

@@ -45,7 +45,13 @@ fn access_rows() -> Vec<Row> {
         limit: 3,
         retry_after: Duration::from_secs(1),
     };
+    let (bound, limit) = ("large_request_bytes", 4096);
+    let under_way = |of_principal| Refusal::TooMuchUnderWay { bound, limit, of_principal };
+    let slow = Refusal::TooSlow { grace: Duration::from_secs(30), bytes_per_second: 16_384 };
     vec![
+        (under_way(true), Code::ResourceExhausted, "QUOTA_EXCEEDED"),
+        (under_way(false), Code::ResourceExhausted, "QUOTA_EXCEEDED"),
+        (slow, Code::Unavailable, "UNAVAILABLE"),
         (Refusal::Unauthenticated(Denied::NoToken), Code::Unauthenticated, "UNAUTHENTICATED"),
         (role, Code::PermissionDenied, "ROLE_REQUIRED"),
         (owner, Code::PermissionDenied, "NOT_OWNER"),
