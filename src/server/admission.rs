@@ -134,7 +134,8 @@ impl<S> Admitted<S> {
     {
         let peer = request.extensions().get::<Peer>();
         let Some(place) = peer.and_then(|peer| peer.admission.open_call()) else {
-            let refusal = Refusal::TooManyStreams { limit: OPEN_CALLS_MAX, of_principal: true };
+            let (what, limit) = ("calls of health", OPEN_CALLS_MAX);
+            let refusal = Refusal::TooManyStreams { what, limit, of_principal: true };
             return Box::pin(std::future::ready(Ok(Status::from(refusal).into_http())));
         };
         let answer = self.inner.call(request);

@@ -55,6 +55,11 @@ use crate::{
     sys::{clock, faults, process},
 };
 
+/// Streams that read logs take at most one of this many descriptors,
+const OPEN_FILES_SHARE: u64 = 3;
+/// and so many each: two logs and their index.
+const LOG_OPEN_FILES: u64 = 3;
+
 /// What a request may hold besides its standard input.
 const REQUEST_BYTES_BESIDES_STDIN: u64 = 3 * 1024 * 1024;
 
@@ -267,12 +272,14 @@ fn rules(config: &Config) -> Rules {
 }
 
 fn limits(config: &Config) -> Limits {
+    let open_files = u64::try_from(process::open_files_max()).unwrap_or(0);
     Limits {
         running_max: config.max_running_jobs.into(),
         queued_max: config.max_queued_jobs.into(),
         wait_max: config.max_wait,
         streams_max: config.max_streams.into(),
         streams_per_principal_max: config.max_streams_per_principal.into(),
+        logs_max: (open_files / OPEN_FILES_SHARE / LOG_OPEN_FILES).max(1),
         request_bytes_max: config.max_stdin_bytes + REQUEST_BYTES_BESIDES_STDIN,
     }
 }

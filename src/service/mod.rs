@@ -12,6 +12,7 @@ mod follow;
 pub(crate) mod fuzzing;
 mod growth;
 mod intake;
+mod limits;
 mod read;
 pub mod status;
 mod streams;
@@ -49,6 +50,7 @@ use self::{
 pub use self::{
     follow::Follow,
     intake::{Held, Intake, SMALL_REQUEST_BYTES_MAX},
+    limits::Limits,
 };
 
 /// How often a job that is being removed is looked at by those who wait for it.
@@ -64,23 +66,6 @@ const WAITED_FOR_PER_PRINCIPAL_MAX: u64 = 100_000;
 /// service ends.
 const RESUME_TOKEN_HEADER: &str = "jobwarden-resume-token";
 
-/// Bounds of the service that callers may see.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// The most jobs that run at once.
-    pub running_max: u64,
-    /// The most jobs that wait.
-    pub queued_max: u64,
-    /// The longest that Wait waits.
-    pub wait_max: Duration,
-    /// The most streams at once.
-    pub streams_max: u64,
-    /// The most streams of one principal at once.
-    pub streams_per_principal_max: u64,
-    /// The largest request message in bytes.
-    pub request_bytes_max: u64,
-}
-
 /// The service: what every call shares.
 #[derive(Clone)]
 pub struct JobApi(Arc<Shared>);
@@ -91,6 +76,7 @@ struct Shared {
     limits: Limits,
     start_time: Time,
     streams: Arc<Streams>,
+    logs: Arc<Streams>,
     output_watchers: Arc<OutputWatchers>,
     audit: Arc<Audit>,
     turns: Turns,
@@ -110,7 +96,9 @@ impl JobApi {
         audit: Arc<Audit>,
         draining: signal::Receiver<bool>,
     ) -> Self {
-        let streams = Streams::new(limits.streams_max, limits.streams_per_principal_max);
+        let streams = Streams::new("streams", limits.streams_max, limits.streams_per_principal_max);
+        let logs =
+            Streams::new("streams that read logs", limits.logs_max, limits.logs_max.div_ceil(2));
         let output_watchers = Arc::default();
         Self(Arc::new(Shared {
             operations,
@@ -118,10 +106,11 @@ impl JobApi {
             limits,
             start_time,
             streams,
+            logs,
             output_watchers,
             audit,
             turns: Turns::default(),
-            waits: Streams::new(WAITED_FOR_MAX, WAITED_FOR_PER_PRINCIPAL_MAX),
+            waits: Streams::new("jobs waited for", WAITED_FOR_MAX, WAITED_FOR_PER_PRINCIPAL_MAX),
             draining,
         }))
     }

@@ -150,8 +150,10 @@ pub enum Refusal {
         keys: Vec<String>,
     },
     /// Too many streams are open.
-    #[error("{}", details::too_many_streams(*limit, *of_principal))]
+    #[error("{}", details::too_many_streams(what, *limit, *of_principal))]
     TooManyStreams {
+        /// Which, for example `streams`.
+        what: &'static str,
         /// The most streams.
         limit: u64,
         /// Whether they are the caller's own.

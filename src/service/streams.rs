@@ -1,5 +1,6 @@
 //! What all streams share: a place, of which there are so many in all and so many for each
-//! principal, and the ways to come to an end.
+//! principal, and the ways to come to an end. Those that read logs need another one besides, since
+//! they hold descriptors.
 
 use std::{
     collections::HashMap,
@@ -29,6 +30,8 @@ impl From<Refusal> for Stop {
 /// The places that are taken.
 #[derive(Debug)]
 pub(super) struct Streams {
+    /// What they are, for who is refused one.
+    what: &'static str,
     max: u64,
     per_principal_max: u64,
     taken: Mutex<Taken>,
@@ -40,24 +43,31 @@ struct Taken {
     by_principal: HashMap<String, u64>,
 }
 
-/// A place, until it is dropped.
+/// Places, until it is dropped.
 #[derive(Debug)]
-pub(super) struct StreamPermit {
+pub(super) struct Places {
     streams: Arc<Streams>,
     principal: String,
     count: u64,
 }
 
+/// What an open stream has.
+#[derive(Debug)]
+pub(super) struct StreamPermit {
+    _place: Places,
+    _log: Option<Places>,
+}
+
 impl Streams {
-    pub(super) fn new(max: u64, per_principal_max: u64) -> Arc<Self> {
-        Arc::new(Self { max, per_principal_max, taken: Mutex::default() })
+    pub(super) fn new(what: &'static str, max: u64, per_principal_max: u64) -> Arc<Self> {
+        Arc::new(Self { what, max, per_principal_max, taken: Mutex::default() })
     }
 
     pub(super) fn count(&self) -> u64 {
         self.lock().all
     }
 
-    fn take(self: &Arc<Self>, principal: &str) -> Result<StreamPermit, Refusal> {
+    fn take(self: &Arc<Self>, principal: &str) -> Result<Places, Refusal> {
         self.take_many(principal, 1)
     }
 
@@ -66,19 +76,22 @@ impl Streams {
         self: &Arc<Self>,
         principal: &str,
         count: u64,
-    ) -> Result<StreamPermit, Refusal> {
+    ) -> Result<Places, Refusal> {
         let mut taken = self.lock();
         if taken.all + count > self.max {
-            return Err(Refusal::TooManyStreams { limit: self.max, of_principal: false });
+            return Err(self.refusal(self.max, false));
         }
         let own = taken.by_principal.get(principal).copied().unwrap_or_default() + count;
         if own > self.per_principal_max {
-            let limit = self.per_principal_max;
-            return Err(Refusal::TooManyStreams { limit, of_principal: true });
+            return Err(self.refusal(self.per_principal_max, true));
         }
         taken.by_principal.insert(principal.to_owned(), own);
         taken.all += count;
-        Ok(StreamPermit { streams: Arc::clone(self), principal: principal.to_owned(), count })
+        Ok(Places { streams: Arc::clone(self), principal: principal.to_owned(), count })
+    }
+
+    fn refusal(&self, limit: u64, of_principal: bool) -> Refusal {
+        Refusal::TooManyStreams { what: self.what, limit, of_principal }
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -86,7 +99,7 @@ impl Streams {
     }
 }
 
-impl Drop for StreamPermit {
+impl Drop for Places {
     fn drop(&mut self) {
         let mut taken = self.streams.lock();
         taken.all -= self.count;
@@ -100,12 +113,19 @@ impl Drop for StreamPermit {
 }
 
 impl JobApi {
-    /// A place among the streams, until it is dropped.
-    pub(super) fn stream_permit(&self, caller: &Caller) -> Result<StreamPermit, Refusal> {
+    /// A place among the streams, and among those that may read logs if this is one.
+    pub(super) fn stream_permit(
+        &self,
+        caller: &Caller,
+        reads_logs: bool,
+    ) -> Result<StreamPermit, Refusal> {
         if *self.0.draining.borrow() {
             return Err(Refusal::Draining { resume_at: ResumeAt::Unknown });
         }
-        self.0.streams.take(caller.principal())
+        let principal = caller.principal();
+        let place = self.0.streams.take(principal)?;
+        let log = reads_logs.then(|| self.0.logs.take(principal)).transpose()?;
+        Ok(StreamPermit { _place: place, _log: log })
     }
 }
 
@@ -115,13 +135,13 @@ mod tests {
 
     #[test]
     fn places_are_counted_for_each_principal_and_in_all_and_given_back() {
-        let streams = Streams::new(3, 2);
+        let streams = Streams::new("streams", 3, 2);
         let first = streams.take("a").unwrap();
         let _second = streams.take("a").unwrap();
-        let own = Refusal::TooManyStreams { limit: 2, of_principal: true };
+        let own = streams.refusal(2, true);
         assert_eq!(streams.take("a").unwrap_err(), own);
         let _third = streams.take("b").unwrap();
-        let all = Refusal::TooManyStreams { limit: 3, of_principal: false };
+        let all = streams.refusal(3, false);
         assert_eq!(streams.take("c").unwrap_err(), all);
         drop(first);
         assert_eq!(streams.count(), 2);

@@ -92,7 +92,7 @@ impl JobApi {
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
         let id = self.resolve(&caller, &job_id).await?;
         self.seen_job(&caller, id)?;
-        let permit = self.stream_permit(&caller)?;
+        let permit = self.stream_permit(&caller, true)?;
 
         // Before the first read: what is written in between is noticed.
         let dir = self.catalog().store().job_dir(id);

@@ -98,7 +98,7 @@ impl JobApi {
         let types: Vec<api::EventType> = convert::choices("event_types", &event_types)?;
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
         let on_expired: api::OnExpired = convert::choice("on_expired", on_expired)?;
-        let permit = self.stream_permit(&caller)?;
+        let permit = self.stream_permit(&caller, include_log_data)?;
         // Whoever asks for the bytes and chooses no types wants what brings them.
         let is_log_wanted =
             types.contains(&api::EventType::Log) || (types.is_empty() && include_log_data);

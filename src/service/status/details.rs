@@ -95,8 +95,8 @@ pub(super) fn details(refusal: &Refusal) -> ErrorDetails {
             details.add_quota_failure_violation("max_queued_jobs", most);
             details.set_retry_info(Some(*retry_after));
         }
-        Refusal::TooManyStreams { limit, .. } => {
-            let most = format!("at most {limit} streams may be open");
+        Refusal::TooManyStreams { what, limit, .. } => {
+            let most = format!("at most {limit} {what} may be open");
             details.add_quota_failure_violation("max_streams", most);
             details.set_retry_info(Some(STREAMS_RETRY));
         }
@@ -161,11 +161,11 @@ pub(super) fn trailer(refusal: &Refusal) -> MetadataMap {
 }
 
 /// The sentence about streams that are too many.
-pub(super) fn too_many_streams(limit: u64, of_principal: bool) -> String {
+pub(super) fn too_many_streams(what: &str, limit: u64, of_principal: bool) -> String {
     let whose = if of_principal { "of yours " } else { "" };
     let served = if of_principal { "for one principal" } else { "in all" };
     format!(
-        "{limit} streams {whose}are open, the most that this server serves {served}; close some, \
+        "{limit} {what} {whose}are open, the most that this server serves {served}; close some, \
          then try again"
     )
 }

@@ -82,7 +82,7 @@ fn rows() -> Vec<Row> {
         (reused, Code::AlreadyExists, "REQUEST_ID_REUSED"),
         (full, ResourceExhausted, "QUEUE_FULL"),
         (
-            Refusal::TooManyStreams { limit: 2, of_principal: true },
+            Refusal::TooManyStreams { what: "streams", limit: 2, of_principal: true },
             ResourceExhausted,
             "TOO_MANY_STREAMS",
         ),
