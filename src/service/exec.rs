@@ -40,6 +40,9 @@ impl JobApi {
         let Some(spec) = spec else {
             return Err(Violation::new("spec", "is required; say what to run").into());
         };
+        // Before the job is accepted: who is refused has none.
+        let waiting = held.as_ref().filter(|_| !wait.is_zero());
+        let _waiting = waiting.map(Held::wait).transpose()?;
         let draft = convert::draft(spec);
         let asked = caller.asked(request_id.clone());
         let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());

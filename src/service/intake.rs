@@ -1,5 +1,6 @@
 //! How much there is of requests in memory: each counts from its headers until the service has let
-//! go of it, for its principal and in all.
+//! go of it, for its principal and in all. One that waits for a job counts as a wait from then on,
+//! so that those who wait keep nobody from calling.
 //!
 //! Small and large requests have bounds of their own, so large ones never keep out small ones. What
 //! a principal has within its floor is let in whatever the others have.
@@ -16,6 +17,8 @@ pub const SMALL_REQUEST_BYTES_MAX: u64 = 64 * 1024;
 /// Requests of any size: each takes about 11 KiB beside its message, and what its headers take.
 const REQUESTS: Bound =
     Bound { name: "open_requests", floor: 1024, own_max: 32_768, all_max: 65_536 };
+/// Calls that wait for jobs.
+const WAITS: Bound = Bound { name: "open_waits", ..REQUESTS };
 /// Bytes of small requests.
 const SMALL: Bound = Bound {
     name: "small_request_bytes",
@@ -69,6 +72,7 @@ struct Loads {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Load {
     requests: u64,
+    waits: u64,
     small_bytes: u64,
     large_bytes: u64,
 }
@@ -83,6 +87,13 @@ struct Request {
     principal: String,
     /// Of its message, once it is known.
     bytes: OnceLock<u64>,
+}
+
+/// A call that waits, which counts until this is dropped.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    intake: Arc<Intake>,
+    principal: String,
 }
 
 impl Intake {
@@ -112,6 +123,9 @@ impl Intake {
         if more.requests > 0 {
             REQUESTS.check(own.requests, all.requests)?;
         }
+        if more.waits > 0 {
+            WAITS.check(own.waits, all.waits)?;
+        }
         if more.small_bytes > 0 {
             SMALL.check(own.small_bytes, all.small_bytes)?;
         }
@@ -128,6 +142,17 @@ impl Intake {
         Ok(())
     }
 
+    fn take_off(&self, principal: &str, gone: Load) {
+        let mut loads = self.lock();
+        loads.all = loads.all.less(gone);
+        if let Some(own) = loads.by_principal.get_mut(principal) {
+            *own = own.less(gone);
+            if *own == Load::default() {
+                loads.by_principal.remove(principal);
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Loads> {
         self.loads.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -137,12 +162,13 @@ impl Load {
     fn of_message(bytes: u64) -> Load {
         let is_small = bytes <= SMALL_REQUEST_BYTES_MAX;
         let (small_bytes, large_bytes) = if is_small { (bytes, 0) } else { (0, bytes) };
-        Load { requests: 0, small_bytes, large_bytes }
+        Load { small_bytes, large_bytes, ..Load::default() }
     }
 
     fn plus(self, more: Load) -> Load {
         Load {
             requests: self.requests + more.requests,
+            waits: self.waits + more.waits,
             small_bytes: self.small_bytes + more.small_bytes,
             large_bytes: self.large_bytes + more.large_bytes,
         }
@@ -151,6 +177,7 @@ impl Load {
     fn less(self, gone: Load) -> Load {
         Load {
             requests: self.requests - gone.requests,
+            waits: self.waits - gone.waits,
             small_bytes: self.small_bytes - gone.small_bytes,
             large_bytes: self.large_bytes - gone.large_bytes,
         }
@@ -161,6 +188,13 @@ impl Held {
     /// What makes a request count. Whoever takes the message out of it and keeps it keeps this too.
     pub(super) fn of<T>(request: &tonic::Request<T>) -> Option<Held> {
         request.extensions().get().cloned()
+    }
+
+    /// Counts a wait of whom this request is of. The request itself need not be held meanwhile.
+    pub(super) fn wait(&self) -> Result<Waiting, Refusal> {
+        let Request { intake, principal, .. } = &*self.0;
+        intake.add(principal, Load { waits: 1, ..Load::default() })?;
+        Ok(Waiting { intake: Arc::clone(intake), principal: principal.clone() })
     }
 
     /// Counts the bytes of the message as well. A request is weighed once.
@@ -175,18 +209,21 @@ impl Held {
     }
 }
 
+/// Counts a wait of whom a request is of.
+pub(super) fn waiting<T>(request: &tonic::Request<T>) -> Result<Option<Waiting>, Refusal> {
+    request.extensions().get::<Held>().map(Held::wait).transpose()
+}
+
 impl Drop for Request {
     fn drop(&mut self) {
         let message = Load::of_message(self.bytes.get().copied().unwrap_or_default());
-        let gone = Load { requests: 1, ..message };
-        let mut loads = self.intake.lock();
-        loads.all = loads.all.less(gone);
-        if let Some(own) = loads.by_principal.get_mut(&self.principal) {
-            *own = own.less(gone);
-            if *own == Load::default() {
-                loads.by_principal.remove(&self.principal);
-            }
-        }
+        self.intake.take_off(&self.principal, Load { requests: 1, ..message });
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.intake.take_off(&self.principal, Load { waits: 1, ..Load::default() });
     }
 }
 
@@ -257,6 +294,26 @@ mod tests {
     }
 
     #[test]
+    fn who_waits_as_often_as_it_may_can_still_call() {
+        let intake = Intake::new(LARGEST);
+        let held = request(&intake, "ada", 0).unwrap();
+        let mut waiting = Vec::new();
+        let refusal = loop {
+            match held.wait() {
+                Ok(next) => waiting.push(next),
+                Err(refusal) => break refusal,
+            }
+        };
+        drop(held);
+        let (bound, limit) = ("open_waits", 32_768);
+        assert_eq!(refusal, Refusal::TooMuchUnderWay { bound, limit, of_principal: true });
+        assert_eq!(waiting.len(), 32_768);
+        request(&intake, "ada", LARGEST).unwrap();
+        drop(waiting);
+        assert!(intake.lock().by_principal.is_empty());
+    }
+
+    #[test]
     fn principals_that_have_all_keep_nobody_from_its_floor() {
         let intake = Intake::new(LARGEST);
         let names = ["a", "b", "c", "d"];
@@ -277,7 +334,7 @@ mod tests {
         held.weigh(LARGEST).unwrap();
         let clone = held.clone();
         drop(held);
-        let load = Load { requests: 1, small_bytes: 0, large_bytes: LARGEST };
+        let load = Load { requests: 1, large_bytes: LARGEST, ..Load::default() };
         assert_eq!(intake.lock().all, load);
         assert_eq!(intake.lock().by_principal["ada"], load);
         drop(clone);

@@ -9,6 +9,7 @@ use super::{
     JobApi, WAITED_FOR_PER_PRINCIPAL_MAX,
     caller::{Caller, deadline},
     convert,
+    intake::waiting,
     status::{Refusal, ResumeAt},
 };
 use crate::{
@@ -30,7 +31,7 @@ impl JobApi {
         caller: Caller,
         request: Request<api::WaitRequest>,
     ) -> Result<api::WaitResponse, Refusal> {
-        let deadline = deadline(&request);
+        let (deadline, _waiting) = (deadline(&request), waiting(&request)?);
         let api::WaitRequest { job_id, timeout, until } = request.into_inner();
         let timeout = convert::wait_limit("timeout", timeout)?;
         let until: api::WaitUntil = convert::choice("until", until)?;
@@ -104,7 +105,7 @@ impl JobApi {
         caller: Caller,
         request: Request<api::WaitManyRequest>,
     ) -> Result<api::WaitManyResponse, Refusal> {
-        let deadline = deadline(&request);
+        let (deadline, _waiting) = (deadline(&request), waiting(&request)?);
         let api::WaitManyRequest { job_ids, filter, mode, timeout } = request.into_inner();
         let timeout = convert::wait_limit("timeout", timeout)?;
         let mode: api::WaitMode = convert::choice("mode", mode)?;
