@@ -20,6 +20,31 @@ pub struct Peer {
     pub place: Place,
     /// Whether a call on the connection has been let in.
     pub admission: Admission,
+    /// How much has come by the connection.
+    pub received: Received,
+}
+
+impl Peer {
+    /// The other end of a connection by which nothing has come yet.
+    pub fn new(place: Place, admission: Admission) -> Self {
+        Self { place, admission, received: Received::default() }
+    }
+}
+
+/// How many bytes have come by a connection. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Received(Arc<AtomicU64>);
+
+impl Received {
+    /// Notes that so many more have come.
+    pub fn add(&self, bytes: usize) {
+        self.0.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// How many there have been.
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// Where the other end of a connection is.

@@ -134,7 +134,7 @@ impl Acceptor {
                 (Stream::Tcp(stream), place)
             }
         };
-        let connection = Connection::new(stream, Peer { place, admission }, seat, patience);
+        let connection = Connection::new(stream, Peer::new(place, admission), seat, patience);
         // If nobody takes it any more the loop ends.
         let _ = self.ready.send(connection).await;
     }
@@ -193,7 +193,7 @@ impl Client {
         };
         let place = Place::Tcp { address, is_encrypted: true, certificate };
         let stream = Stream::Tls(Box::new(stream));
-        Some(Connection::new(stream, Peer { place, admission }, seat, patience))
+        Some(Connection::new(stream, Peer::new(place, admission), seat, patience))
     }
 }
 

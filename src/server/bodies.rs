@@ -24,14 +24,15 @@ use tonic::{
 use tower::{Layer, Service};
 
 use crate::{
-    access::Identity,
+    access::{Identity, Peer, Received},
     job::Violation,
     service::{Held, Intake, status::Refusal},
 };
 
 /// How long any request may take to come.
 const BODY_GRACE: Duration = Duration::from_secs(30);
-/// What must come of a request in each second beyond that.
+/// What must come by the connection of a request in each second beyond that: many that are sent at
+/// once by a slow link come one after the other.
 const BODY_RATE_MIN: u64 = 16 * 1024;
 /// What stands before each message: a flag, and the length in four bytes.
 const PREFIX_BYTES: usize = 5;
@@ -127,10 +128,19 @@ impl BodiesLayer {
             }
             request.extensions_mut().insert(held.clone());
         }
-        let request_bytes_max = self.request_bytes_max;
+        let received = request.extensions().get::<Peer>().map(|peer| peer.received.clone());
+        let (received, request_bytes_max) = (received.unwrap_or_default(), self.request_bytes_max);
         Ok(request.map(|inner| {
             let (message, clock) = (Message::default(), None);
-            Body::new(BoundedBody { inner, held, request_bytes_max, is_stream, message, clock })
+            Body::new(BoundedBody {
+                inner,
+                held,
+                received,
+                request_bytes_max,
+                is_stream,
+                message,
+                clock,
+            })
         }))
     }
 }
@@ -140,6 +150,8 @@ struct BoundedBody {
     inner: Body,
     /// None for a stranger.
     held: Option<Held>,
+    /// What comes by its connection.
+    received: Received,
     request_bytes_max: u64,
     /// Whether any number of messages may come, with any time between them.
     is_stream: bool,
@@ -151,18 +163,21 @@ struct BoundedBody {
 /// The time of one message.
 struct Clock {
     begin: Instant,
+    /// What had come by the connection then.
+    received_before: u64,
     sleep: Pin<Box<Sleep>>,
 }
 
 impl Clock {
-    fn start() -> Clock {
-        let begin = Instant::now();
-        Clock { begin, sleep: Box::pin(sleep_until(begin + BODY_GRACE)) }
+    fn start(received: &Received) -> Clock {
+        let (begin, received_before) = (Instant::now(), received.bytes());
+        Clock { begin, received_before, sleep: Box::pin(sleep_until(begin + BODY_GRACE)) }
     }
 
-    /// Ready once it is too late for a message of which so many bytes have come.
-    fn poll_late(&mut self, received: u64, context: &mut Context<'_>) -> Poll<()> {
-        let deadline = self.begin + BODY_GRACE + Duration::from_secs(received / BODY_RATE_MIN);
+    /// Ready once it is too late for the rest of a message.
+    fn poll_late(&mut self, received: &Received, context: &mut Context<'_>) -> Poll<()> {
+        let since = received.bytes() - self.received_before;
+        let deadline = self.begin + BODY_GRACE + Duration::from_secs(since / BODY_RATE_MIN);
         while self.sleep.as_mut().poll(context).is_ready() {
             if Instant::now() >= deadline {
                 return Poll::Ready(());
@@ -202,8 +217,8 @@ impl BoundedBody {
             self.clock = None;
             return Poll::Pending;
         }
-        let clock = self.clock.get_or_insert_with(Clock::start);
-        clock.poll_late(self.message.received, context)
+        let clock = self.clock.get_or_insert_with(|| Clock::start(&self.received));
+        clock.poll_late(&self.received, context)
     }
 }
 

@@ -85,6 +85,7 @@ impl Connection {
     }
 
     fn note_read(&mut self, bytes: usize) {
+        self.peer.received.add(bytes);
         if let Some(greeting) = &mut self.greeting {
             greeting.bytes_left = greeting.bytes_left.saturating_sub(bytes);
             if greeting.bytes_left == 0 {

@@ -7,7 +7,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::*;
-use crate::access::Role;
+use crate::access::{Admission, Place, Role};
 
 const REQUEST_BYTES_MAX: u64 = 4 * 1024 * 1024;
 const LARGEST: usize = 4 * 1024 * 1024;
@@ -16,15 +16,20 @@ const REFLECTION: &str = "/grpc.reflection.v1.ServerReflection/ServerReflectionI
 
 /// What the sender of a body has sent and nobody has read; none stands for the end.
 #[derive(Clone, Default)]
-struct Wire(Arc<Mutex<VecDeque<Option<Bytes>>>>);
+struct Wire {
+    frames: Arc<Mutex<VecDeque<Option<Bytes>>>>,
+    /// By the connection.
+    received: Received,
+}
 
 impl Wire {
     fn send(&self, bytes: impl AsRef<[u8]>) {
-        self.0.lock().unwrap().push_back(Some(Bytes::copy_from_slice(bytes.as_ref())));
+        self.received.add(bytes.as_ref().len());
+        self.frames.lock().unwrap().push_back(Some(Bytes::copy_from_slice(bytes.as_ref())));
     }
 
     fn end(&self) {
-        self.0.lock().unwrap().push_back(None);
+        self.frames.lock().unwrap().push_back(None);
     }
 }
 
@@ -36,7 +41,7 @@ impl HttpBody for Wire {
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        match self.0.lock().unwrap().pop_front() {
+        match self.frames.lock().unwrap().pop_front() {
             Some(frame) => Poll::Ready(frame.map(|bytes| Ok(Frame::data(bytes)))),
             None => Poll::Pending,
         }
@@ -54,6 +59,9 @@ fn begin(
     *request.uri_mut() = path.parse().unwrap();
     let (principal, role) = (principal.to_owned(), Role::Admin);
     request.extensions_mut().insert(Identity { principal, role, token: None, expires: None });
+    let place = Place::Unix { pid: None, uid: 0, gid: 0 };
+    let peer = Peer::new(place, Admission::default());
+    request.extensions_mut().insert(Peer { received: wire.received.clone(), ..peer });
     Ok((wire, layer.bound(request)?))
 }
 
@@ -148,6 +156,22 @@ async fn a_slow_sender_has_time_for_all_of_it_and_a_trickle_has_not() {
     assert_eq!(refused.code(), Code::Unavailable);
     // Each second brought half a second.
     assert!((59..=61).contains(&seconds), "{seconds}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_behind_others_on_a_slow_connection_has_time_for_them_too() {
+    let layer = BodiesLayer::new(REQUEST_BYTES_MAX);
+    let (wire, mut request) = begin(&layer, "ada", EXEC).unwrap();
+    assert!(read(&mut request).await.is_none());
+    let second = usize::try_from(BODY_RATE_MIN).unwrap();
+    for _ in 0..100 {
+        sleep(Duration::from_secs(1)).await;
+        wire.received.add(second);
+        assert!(read(&mut request).await.is_none());
+    }
+    // Nothing comes any more, of this one or of another.
+    sleep(BODY_GRACE).await;
+    assert_eq!(refusal(&mut request).await, Some(too_slow()));
 }
 
 #[tokio::test(start_paused = true)]
