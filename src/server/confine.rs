@@ -10,12 +10,19 @@ use crate::{
     sys::{
         account::{self, AccountError, Found},
         capability::{self, Capability},
-        process,
+        process, socket,
     },
 };
 
-/// Ports below this one are for who has a right to them (ip(7), `ip_unprivileged_port_start`).
-const UNPRIVILEGED_PORT_START: u16 = 1024;
+/// What a service of root needs to run jobs as another user, besides being root.
+const FOR_RUN_AS: [Capability; 4] = [
+    Capability::CAP_SETUID,
+    Capability::CAP_SETGID,
+    // Of the FIFOs of a job.
+    Capability::CAP_CHOWN,
+    // To stop it.
+    Capability::CAP_KILL,
+];
 
 /// Why jobs cannot run as the user of the settings.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +37,17 @@ pub enum RunAsError {
         run_as: String,
         /// Whom the service runs as.
         uid: u32,
+    },
+    /// Root may have less than all rights.
+    #[error(
+        "run_as = {run_as:?} needs {right}, which this service does not have although it runs as \
+         root: give it CAP_SETUID, CAP_SETGID, CAP_CHOWN and CAP_KILL, or leave run_as out"
+    )]
+    Right {
+        /// The setting.
+        run_as: String,
+        /// What is missing.
+        right: String,
     },
     /// The account database does not know the user, or not all of it.
     #[error("run_as = {run_as:?} names nobody that jobs can run as")]
@@ -69,6 +87,13 @@ fn resolve(run_as: &RunAs) -> Result<Account, RunAsError> {
     if uid != 0 {
         return Err(RunAsError::NotRoot { run_as: text, uid });
     }
+    // What the launcher does not have does not help.
+    let powerless = !capability::root_is_special().unwrap_or(true);
+    let powerless = powerless.then(|| "a host without SECBIT_NOROOT".to_owned());
+    let missing = || FOR_RUN_AS.into_iter().find(|right| !capability::has(*right));
+    if let Some(right) = powerless.or_else(|| missing().map(|right| right.to_string())) {
+        return Err(RunAsError::Right { run_as: text, right });
+    }
     let found = account::find(&run_as.user, run_as.group.as_deref());
     let found = found.map_err(|source| RunAsError::Account { run_as: text.clone(), source })?;
     let Found { name, uid, gid, groups, home } = found;
@@ -86,17 +111,26 @@ fn resolve(run_as: &RunAs) -> Result<Account, RunAsError> {
 pub(super) fn give_up_rights(config: &Config) {
     // The root may stand in a folder of somebody else, and others drop folders into the inbox.
     let mut kept = vec![Capability::CAP_DAC_OVERRIDE];
+    let first_free = socket::unprivileged_port_start();
+    let is_privileged = |address: &ListenAddress| match address {
+        ListenAddress::Tcp(socket) => (1..first_free).contains(&socket.port()),
+        ListenAddress::Unix(_) => false,
+    };
     if config.listen.iter().any(is_privileged) {
         kept.push(Capability::CAP_NET_BIND_SERVICE);
     }
-    if let Err(error) = capability::give_up_all_but(&kept) {
-        tracing::warn!(%error, "the service keeps all rights of root, since it cannot give them up");
+    // Supervisors hide what they are from everybody else, and `/proc` then hides that they are.
+    let are_hidden = process::are_hidden();
+    if are_hidden {
+        kept.push(Capability::CAP_SYS_PTRACE);
     }
-}
-
-fn is_privileged(address: &ListenAddress) -> bool {
-    match address {
-        ListenAddress::Tcp(socket) => (1..UNPRIVILEGED_PORT_START).contains(&socket.port()),
-        ListenAddress::Unix(_) => false,
+    if let Err(error) = capability::give_up_all_but(&kept) {
+        tracing::warn!(%error, "the service keeps rights of root, since it cannot give them up");
+    }
+    if are_hidden && !capability::has(Capability::CAP_SYS_PTRACE) {
+        tracing::warn!(
+            "/proc is mounted with hidepid: what is asked of a running job takes up to 5 s, since its \
+             supervisor cannot be found to be woken"
+        );
     }
 }

@@ -43,8 +43,9 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const HEADER_BYTES_MAX: u32 = 16 * 1024;
 /// Calls of one connection that were taken back before we came to them; then it is cut.
 const PENDING_RESETS_MAX: usize = 20;
-/// Faults of one connection that we answered by taking back a call; then it is cut.
-const ANSWERED_FAULTS_MAX: usize = 256;
+/// Faults of one connection that we answered by taking back a call; then it is cut. What still comes of
+/// a call that was refused long ago counts too.
+const ANSWERED_FAULTS_MAX: usize = 4096;
 
 /// What every call passes, the outermost last.
 pub(super) type Layers = Stack<

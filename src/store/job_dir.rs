@@ -7,7 +7,7 @@ use std::{
     io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use crate::{
@@ -82,6 +82,11 @@ impl JobDir {
     /// The path of the file whose lock is the job's.
     pub fn lock_path(&self) -> PathBuf {
         self.file(layout::SPEC)
+    }
+
+    /// When something was last put into the folder or taken out of it, if that can be told.
+    pub fn changed(&self) -> Option<SystemTime> {
+        fs::modified(self.path())
     }
 
     /// All that the folder tells.

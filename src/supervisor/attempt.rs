@@ -3,7 +3,10 @@
 //! Everything happens in one loop over one poll. What has ended is looked at before what is
 //! asked for, so that an end seen before our signal stands as it is.
 
-use std::{os::fd::AsFd as _, time::Duration};
+use std::{
+    os::fd::AsFd as _,
+    time::{Duration, SystemTime},
+};
 
 use crate::{
     job::{End, ExitStatus, StopCause},
@@ -24,6 +27,8 @@ use super::{
 
 /// How often a supervisor looks at the cancel marker unasked: also with the service down.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Changes of a folder that are so far apart have different times on any file system.
+const TIMES_APART: Duration = Duration::from_secs(2);
 
 /// One attempt whose process has started.
 pub(super) struct Attempt {
@@ -48,6 +53,9 @@ pub(super) struct Attempt {
     next_look: Duration,
     /// Nobody may know whom to send a signal to for a look at the folder.
     is_unknown: bool,
+    /// When the folder had last been changed before it was last looked at; none if that was so
+    /// short a time before that another change could have the same time.
+    changed: Option<SystemTime>,
     /// Nothing has come for a while, and what memory could be given back has been.
     is_resting: bool,
 }
@@ -121,6 +129,7 @@ impl Attempt {
             started,
             next_look: clock::since_boot() + LOOK_EVERY,
             is_unknown,
+            changed: None,
             is_resting: false,
         })
     }
@@ -210,10 +219,21 @@ impl Attempt {
                 return Err(StoreError::Missing(name).into());
             }
             self.next_look = now + LOOK_EVERY;
-            look |= self.is_unknown;
-            look |= self.stop.is_none() && self.record.dir().is_cancel_requested();
+            look |= self.is_unknown || self.has_changed();
         }
         Ok(look)
+    }
+
+    /// Whether something was put into the folder, or may have been, since it was last asked. Whoever
+    /// asks something of the job does so and sends a signal, which may be lost or not be possible.
+    fn has_changed(&mut self) -> bool {
+        let changed = self.record.dir().changed();
+        if changed.is_some() && changed == self.changed {
+            return false;
+        }
+        let is_over = |time: &SystemTime| time.elapsed().is_ok_and(|age| age > TIMES_APART);
+        self.changed = changed.filter(is_over);
+        true
     }
 
     fn next_wake(&self) -> Duration {

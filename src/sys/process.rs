@@ -218,6 +218,21 @@ pub fn become_subreaper() -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Whether `/proc` is mounted so that it hides what it knows of processes from who may not trace
+/// them (proc(5), `hidepid`).
+pub fn are_hidden() -> bool {
+    are_hidden_by(&std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn are_hidden_by(mounts: &str) -> bool {
+    // The last one is on top. The options of the file system are the last field.
+    let is_proc = |line: &&str| line.split(' ').nth(4) == Some("/proc");
+    let options = mounts.lines().rfind(is_proc).and_then(|line| line.rsplit(' ').next());
+    let mut hidepid =
+        options.unwrap_or_default().split(',').filter_map(|it| it.strip_prefix("hidepid="));
+    hidepid.any(|mode| mode != "0" && mode != "off")
+}
+
 /// Names this process in `ps` and `/proc/PID/comm`, at most 15 bytes.
 pub fn set_name(name: &std::ffi::CStr) {
     // SAFETY: the pointer is to a string that ends with NUL; the kernel copies it.
@@ -295,4 +310,30 @@ pub fn fork_and_run(child: impl FnOnce() -> i32) -> io::Result<i32> {
 pub fn trim_memory() {
     // SAFETY: malloc_trim(3) takes one integer and only returns pages that nothing uses.
     unsafe { libc::malloc_trim(0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proc_that_hides_processes_is_known_by_its_options() {
+        let line = |options: &str| {
+            format!("22 27 0:21 / /proc rw,relatime shared:5 - proc proc {options}\n")
+        };
+        let other = "23 27 0:22 / /sys rw - sysfs sysfs rw,hidepid=2\n";
+        for (options, expected) in [
+            ("rw", false),
+            ("rw,hidepid=off", false),
+            ("rw,hidepid=0", false),
+            ("rw,gid=7,hidepid=invisible", true),
+            ("rw,hidepid=ptraceable", true),
+            ("rw,hidepid=1", true),
+        ] {
+            assert_eq!(are_hidden_by(&(line(options) + other)), expected, "{options}");
+        }
+        assert!(are_hidden_by(&(line("rw") + &line("rw,hidepid=2"))));
+        assert!(!are_hidden_by(&(line("rw,hidepid=2") + &line("rw"))));
+        assert!(!are_hidden_by(""));
+    }
 }

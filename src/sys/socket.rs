@@ -50,6 +50,13 @@ pub fn receive_message(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<usize
     recv(socket.as_fd().as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT).map_err(io_error)
 }
 
+/// Ports below this one are for who has a right to them (ip(7), `ip_unprivileged_port_start`).
+pub fn unprivileged_port_start() -> u16 {
+    const DEFAULT: u16 = 1024;
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
+    text.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT)
+}
+
 /// Sets who may connect to the socket at `path`. A link in its place is not followed.
 pub fn set_mode(path: &Path, mode: u32) -> io::Result<()> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW;
