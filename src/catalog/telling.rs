@@ -109,9 +109,17 @@ impl Catalog {
         gone.filter(|(_, gone)| !gone.is_deleted).map(|(id, _)| *id).collect()
     }
 
-    /// Tells that a job of which nobody knows more than its id is gone.
+    /// Tells that a job is gone whose end was told lately and whose folder went while no service
+    /// ran: what was told of it last is what is known of it.
     pub fn tell_vanished(&self, id: JobId) {
-        self.events.tell_vanished(id, None);
+        let read = |sequence: u64| {
+            let read = self.events.reader().read(sequence - 1, sequence, 1);
+            read.ok()?.ok()?.pop()?.job
+        };
+        match self.before.gone.get(&id).and_then(|gone| read(gone.sequence)) {
+            Some(job) => self.events.tell_removed(&job),
+            None => self.events.tell_vanished(id, None),
+        }
     }
 
     /// The matches of a job's output that have not been told. What cannot be read now is told

@@ -110,6 +110,26 @@ async fn a_removal_by_hand_of_a_job_that_nobody_has_read_since_is_told_to_whom_i
     }
 }
 
+#[tokio::test]
+async fn a_removal_while_no_service_ran_is_told_to_whom_it_concerns() {
+    let mut daemon = Daemon::start().await;
+    let spec = |team| JobSpec { labels: pairs([("team", team)]), ..argv(&["true"]) };
+    let other = daemon.run(spec("db")).await.job_id;
+    let id = daemon.run(spec("web")).await.job_id;
+    let owner = daemon.status(&id).await.owner;
+    let filter = Some(JobFilter { labels: pairs([("team", "web")]), owner, ..Default::default() });
+    let request = WatchEventsRequest { filter, ..WatchEventsRequest::default() };
+    let mut watch = Watching::open(&daemon, request.clone()).await.unwrap();
+    watch.snapshot().await;
+    daemon.kill();
+    fs::remove_dir_all(daemon.folder(&other)).unwrap();
+    fs::remove_dir_all(daemon.folder(&id)).unwrap();
+    let daemon = daemon.restart().await;
+    let request = WatchEventsRequest { resume_token: watch.token, ..request };
+    let mut watch = Watching::open(&daemon, request).await.unwrap();
+    assert_eq!(kinds(&watch.up_to(EventType::Deleted, &id).await), [EventType::Deleted]);
+}
+
 /// The folder of a queued job that another service accepted.
 async fn foreign_folder() -> (Daemon, String) {
     let daemon = Daemon::start_with(Setup::flags(&["--max-running-jobs", "1"])).await;

@@ -103,6 +103,8 @@ pub struct Told {
 /// What has been told last of a job that has ended or is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gone {
+    /// The sequence of the event.
+    pub sequence: u64,
     /// The revision.
     pub revision: u64,
     /// Whether its removal has been told.

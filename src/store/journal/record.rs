@@ -95,9 +95,12 @@ pub(super) fn encode(event: &JobEvent, told: Option<&Told>) -> String {
     if let Some(OutputSpan { attempt, from, to }) = output {
         put("output", json!({"attempt": attempt, "from": from, "to": to}));
     }
-    if let Some(Outline { kind: _, create_time, owner, labels }) = outline {
-        let create_time = create_time.to_string();
-        put("outline", json!({"create_time": create_time, "owner": **owner, "labels": **labels}));
+    if let Some(Outline { kind, create_time, owner, labels }) = outline {
+        let (state, create_time) = (state_name(*kind), create_time.to_string());
+        let (owner, labels) = (&**owner, &**labels);
+        let outline =
+            json!({"state": state, "create_time": create_time, "owner": owner, "labels": labels});
+        put("outline", outline);
     }
     if let Some(matched) = matched {
         put("match", Value::Object(matches::members(matched)));
@@ -194,19 +197,15 @@ pub(super) fn decode(
             to: sizes(span, "to")?,
         }),
     };
-    let previous = record.text_if_any("previous").and_then(state);
     Ok(JobEvent {
         sequence: record.number("seq")?,
         kind,
         time: record.time("time")?,
-        previous,
+        previous: record.text_if_any("previous").and_then(state),
         id,
         revision,
         job,
-        outline: match (record.object_if_any("outline"), previous) {
-            (Some(outline), Some(kind)) => Some(self::outline(outline, kind)?),
-            (Some(_), None) | (None, _) => None,
-        },
+        outline: record.object_if_any("outline").map(outline).transpose()?,
         output,
         matched: match record.object_if_any("match") {
             None => None,
@@ -251,7 +250,8 @@ fn job(record: Record<'_>, revision: u64, accepted: Arc<Accepted>) -> Result<Job
     })
 }
 
-fn outline(record: Record<'_>, kind: StateKind) -> Result<Outline, RecordError> {
+fn outline(record: Record<'_>) -> Result<Outline, RecordError> {
+    let kind = state(record.text("state")?).ok_or_else(|| wrong("state", "is not known"))?;
     let labels = record.0.get("labels").cloned().unwrap_or_default();
     let labels: BTreeMap<String, String> =
         serde_json::from_value(labels).map_err(|error| wrong("labels", error.to_string()))?;

@@ -200,7 +200,8 @@ fn note(summary: &Summary, told: &mut HashMap<JobId, Told>, gone: &mut HashMap<J
     } else {
         told.remove(&id);
         let is_deleted = EventKind::of_name(&summary.kind) == Some(EventKind::Deleted);
-        gone.insert(id, Gone { revision: summary.revision, is_deleted });
+        let Summary { sequence, revision, .. } = *summary;
+        gone.insert(id, Gone { sequence, revision, is_deleted });
     }
 }
 

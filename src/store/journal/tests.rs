@@ -306,7 +306,8 @@ fn what_was_told_of_active_jobs_outlives_the_segments_that_told_it() {
     let opened = Journal::open(&store, limits).unwrap();
     assert_eq!(opened.journal.told(old.id()), Some(told(7)));
     assert_eq!(opened.journal.told(new.id()), None);
-    let gone = Gone { revision: new.revision, is_deleted: false };
+    let sequence = opened.journal.head();
+    let gone = Gone { sequence, revision: new.revision, is_deleted: false };
     assert_eq!(opened.gone.get(&new.id()), Some(&gone));
 }
 

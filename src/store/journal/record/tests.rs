@@ -111,7 +111,7 @@ fn what_was_known_of_a_job_without_a_folder_survives_too() {
         owner: "uid:0".into(),
         labels: Arc::new(BTreeMap::from([("team".to_owned(), "d\nb".to_owned())])),
     };
-    let previous = Some(StateKind::Failed);
+    let previous = Some(StateKind::Running);
     let event = event(job("true"));
     let event = JobEvent { job: None, outline: Some(outline), previous, ..event };
     assert_eq!(decode(encode(&event, None).trim_end(), |_| None).unwrap(), event);
