@@ -68,10 +68,13 @@ pub(super) async fn kill(context: &Context, command: KillCommand) -> Outcome {
         match client.kill(request).await {
             Ok(reply) => {
                 let name = signals::name(signal);
+                let state = reply.job.as_ref().map_or(JobState::Unspecified, Job::state);
                 let line = if reply.delivered {
                     format!("{job_id} was sent {name}")
-                } else {
+                } else if end::is_terminal(state) {
                     format!("{job_id} has ended already; nothing was sent")
+                } else {
+                    format!("no process of {job_id} took {name}")
                 };
                 show::changed(context.printer, reply.job, &line)?;
             }
