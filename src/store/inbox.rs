@@ -6,7 +6,7 @@
 use std::{
     io,
     os::unix::fs::MetadataExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -62,10 +62,7 @@ impl Store {
         let path = self.layout().inbox().join(&name);
         let metadata = std::fs::symlink_metadata(&path).ok()?;
         // A link or a plain file is not a folder; it is left alone.
-        if !metadata.is_dir() || path.join(layout::ACCEPTED).exists() {
-            return None;
-        }
-        if path.join(layout::REJECTED).exists() {
+        if !metadata.is_dir() || is_answered(&path) {
             return None;
         }
         match read_draft(&path) {
@@ -132,7 +129,14 @@ impl Store {
     }
 }
 
-fn read_draft(path: &std::path::Path) -> Result<Draft, String> {
+/// Whether something has the name of an answer, links that lead nowhere included: no other answer
+/// could be written, and the job would run again each time it is deleted.
+fn is_answered(path: &Path) -> bool {
+    let is_there = |file| std::fs::symlink_metadata(path.join(file)).is_ok();
+    is_there(layout::ACCEPTED) || is_there(layout::REJECTED)
+}
+
+fn read_draft(path: &Path) -> Result<Draft, String> {
     let spec: PathBuf = path.join(layout::SPEC);
     let bytes = fs::read_small(&spec, SPEC_BYTES_MAX)
         .map_err(|error| format!("spec.json cannot be read: {error}"))?;
