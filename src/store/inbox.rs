@@ -10,16 +10,16 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
+
 use crate::{
     job::{Draft, JobId},
-    sys::{dir, fs},
+    sys::{dir, foreign, fs},
 };
 
 use super::{Store, StoreError, layout, spec_record};
 
 const SPEC_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Input larger than any server accepts is refused by the check of the spec.
-const STDIN_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// How long a folder without a readable spec counts as still being filled.
 const SETTLE: Duration = Duration::from_secs(2);
 
@@ -47,25 +47,28 @@ pub enum Dropped {
 }
 
 impl Store {
-    /// The unanswered folders in the drop box, in the order of their names.
-    pub fn dropped(&self) -> Result<Vec<Dropped>, StoreError> {
+    /// The names in the drop box that may be of submissions, in their order.
+    pub fn dropped_names(&self) -> Result<Vec<String>, StoreError> {
         let inbox = self.layout().inbox();
         let mut names = dir::names(&inbox).map_err(StoreError::io("list", &inbox))?;
         // Names with a dot are how others write before they rename.
         names.retain(|name| !name.starts_with('.'));
         names.sort_unstable();
-        let folders = names.into_iter().filter_map(|name| self.dropped_folder(name));
-        Ok(folders.collect())
+        Ok(names)
     }
 
-    fn dropped_folder(&self, name: String) -> Option<Dropped> {
+    /// What is in the drop box under this name, unless it is answered or no folder.
+    ///
+    /// Of a file `stdin` with more than `stdin_bytes_max` bytes one more is read: enough for the
+    /// check of the spec to refuse it.
+    pub fn dropped(&self, name: String, stdin_bytes_max: u64) -> Option<Dropped> {
         let path = self.layout().inbox().join(&name);
         let metadata = std::fs::symlink_metadata(&path).ok()?;
         // A link or a plain file is not a folder; it is left alone.
         if !metadata.is_dir() || is_answered(&path) {
             return None;
         }
-        match read_draft(&path) {
+        match read_draft(&path, stdin_bytes_max) {
             Ok(draft) => {
                 Some(Dropped::Submission { name, draft: Box::new(draft), uid: metadata.uid() })
             }
@@ -100,7 +103,7 @@ impl Store {
             let path = inbox.join(&name);
             let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
             let is_accepted = is_folder && path.join(layout::ACCEPTED).exists();
-            if is_accepted && read_draft(&path).is_ok_and(|draft| !draft.secret_env.is_empty()) {
+            if is_accepted && holds_secrets(&path) {
                 self.forget_dropped_secrets(&name)?;
             }
         }
@@ -136,11 +139,20 @@ fn is_answered(path: &Path) -> bool {
     is_there(layout::ACCEPTED) || is_there(layout::REJECTED)
 }
 
-fn read_draft(path: &Path) -> Result<Draft, String> {
+/// Whether the spec in a folder has values of secrets, whatever else is right or wrong with it.
+fn holds_secrets(path: &Path) -> bool {
+    let Ok(bytes) = fs::read_small(&path.join(layout::SPEC), SPEC_BYTES_MAX) else { return false };
+    let record = serde_json::from_slice::<Value>(&bytes).unwrap_or_default();
+    let spec = record.get("spec").filter(|spec| spec.is_object()).unwrap_or(&record);
+    let has = |name| spec.get(name).and_then(Value::as_object).is_some_and(|it| !it.is_empty());
+    has("secret_env") || has("secretEnv")
+}
+
+fn read_draft(path: &Path, stdin_bytes_max: u64) -> Result<Draft, String> {
     let spec: PathBuf = path.join(layout::SPEC);
     let bytes = fs::read_small(&spec, SPEC_BYTES_MAX)
         .map_err(|error| format!("spec.json cannot be read: {error}"))?;
-    let stdin = fs::read_small_if_any(&path.join(layout::STDIN), STDIN_BYTES_MAX)
+    let stdin = foreign::read_head_if_any(&path.join(layout::STDIN), stdin_bytes_max + 1)
         .map_err(|error| format!("stdin cannot be read: {error}"))?;
     spec_record::decode_dropped(&bytes, stdin).map_err(|error| error.to_string())
 }
