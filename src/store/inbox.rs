@@ -89,25 +89,39 @@ impl Store {
         self.answer(name, layout::ACCEPTED, &id.to_string())
     }
 
-    /// Removes the spec of an accepted folder that held secrets: the job has them now.
+    /// Empties and removes the spec of an accepted folder that held secrets: the job has them now.
     pub fn forget_dropped_secrets(&self, name: &str) -> Result<(), StoreError> {
         let path = self.layout().inbox().join(name).join(layout::SPEC);
-        fs::remove_if_any(&path).map_err(StoreError::io("remove", &path))
+        let emptied = foreign::empty(&path);
+        match fs::remove_if_any(&path) {
+            // In a sticky folder of another user even a service of root may not remove it.
+            Err(error) if emptied.is_ok() => {
+                tracing::debug!(?path, %error, "an emptied spec stays in the inbox");
+                Ok(())
+            }
+            removed => removed.map_err(StoreError::io("remove", &path)),
+        }
     }
 
-    /// The same for all folders that an earlier service accepted and did not come to clean.
+    /// The same for all folders that an earlier service accepted and did not come to clean. One
+    /// that cannot be cleaned does not stop the others; the first such is told.
     pub fn forget_all_dropped_secrets(&self) -> Result<(), StoreError> {
         let inbox = self.layout().inbox();
         let names = dir::names(&inbox).map_err(StoreError::io("list", &inbox))?;
+        let mut all = Ok(());
         for name in names {
             let path = inbox.join(&name);
-            let is_folder = std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir());
-            let is_accepted = is_folder && path.join(layout::ACCEPTED).exists();
+            let found = |path: &Path| std::fs::symlink_metadata(path).ok();
+            let is_folder = found(&path).is_some_and(|found| found.is_dir());
+            // We answer with plain files.
+            let is_accepted = is_folder
+                && found(&path.join(layout::ACCEPTED)).is_some_and(|found| found.is_file());
             if is_accepted && holds_secrets(&path) {
-                self.forget_dropped_secrets(&name)?;
+                let forgotten = self.forget_dropped_secrets(&name);
+                all = all.and(forgotten);
             }
         }
-        Ok(())
+        all
     }
 
     /// Answers a folder with the reason why it became none.
