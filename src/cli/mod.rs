@@ -31,6 +31,7 @@ mod writer;
 
 use std::{
     env,
+    ffi::OsString,
     io::{self, Write as _},
     process::ExitCode,
 };
@@ -131,12 +132,14 @@ enum Command {
 
 /// Runs the command that the arguments of this process name.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse_from(env::args_os()) {
+    let arguments: Vec<OsString> = env::args_os().collect();
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(failure::USAGE);
             // Help goes to standard output, which may be closed; there is nobody left to tell.
-            let _ = error.print();
-            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(failure::USAGE));
+            let _ = harmless(&arguments, error).print();
+            return ExitCode::from(code);
         }
     };
     match dispatch(cli) {
@@ -146,6 +149,19 @@ pub fn run() -> ExitCode {
             ExitCode::from(failure.exit)
         }
     }
+}
+
+/// The error, without anything in it that a terminal would obey but its own colours.
+///
+/// It quotes arguments; so it is made again from arguments that are spelt out.
+fn harmless(arguments: &[OsString], error: clap::Error) -> clap::Error {
+    let shown: Vec<OsString> =
+        arguments.iter().map(|it| output::escaped(&it.to_string_lossy()).into()).collect();
+    if shown == arguments {
+        return error;
+    }
+    // Spelt out they could even be right. Then only the kind of the error can be told.
+    Cli::try_parse_from(shown).err().unwrap_or_else(|| clap::Error::new(error.kind()))
 }
 
 fn dispatch(cli: Cli) -> Outcome {

@@ -28,7 +28,8 @@ Examples:
   jobwarden token list
   jobwarden token revoke ci
 
-A token is shown once, when it is made; the service keeps a hash. Making and revoking count at once,
+A token is shown once, when it is made; the service keeps a hash. One that cannot be printed is
+revoked again. Making and revoking count at once,
 without a restart. To rotate one, make another with the same name, hand it out, then revoke the old one
 by its id.";
 
@@ -94,13 +95,14 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> Outcome {
         Action::Create { name, role, expires: Expiry(expires) } => {
             let (record, secret) = file.create(&name, role, expires).map_err(failure)?;
             audit.record(entry("token create", &record));
-            if printer.json {
+            let written = if printer.json {
                 let mut shown = shown(&record);
                 shown["token"] = secret.reveal().into();
-                output::line(&shown.to_string())?;
+                output::line(&shown.to_string())
             } else {
-                output::line(secret.reveal())?;
-            }
+                output::line(secret.reveal())
+            };
+            written.map_err(|failure| take_back(&file, &audit, &record, failure))?;
             Ok(DONE)
         }
         Action::List => list(printer, &file.read().map_err(failure)?),
@@ -115,6 +117,28 @@ pub(super) fn run(global: &Global, command: TokenCommand) -> Outcome {
             Ok(DONE)
         }
     }
+}
+
+/// Revokes a token that could not be printed: nobody has it, and it would be good all the same.
+fn take_back(file: &TokenFile, audit: &Audit, record: &TokenRecord, unprinted: Failure) -> Failure {
+    let id = &record.id;
+    let (text, detail) = match file.revoke(id) {
+        Ok(_) => {
+            audit.record(entry("token revoke", record));
+            (format!("the token {id} could not be printed and has been revoked again"), None)
+        }
+        Err(error) => {
+            let text = format!("the token {id} could not be printed, and is still good");
+            (text, Some(format!("it could not be revoked: {error}")))
+        }
+    };
+    let mut told = Failure::new(unprinted.exit, text);
+    // A closed pipe has no words of its own.
+    told.details.extend(Some(unprinted.text).filter(|text| !text.is_empty()));
+    if let Some(detail) = detail {
+        told = told.detail(detail).hint(format!("`jobwarden token revoke {id}`"));
+    }
+    told
 }
 
 /// What the audit record tells of a change of tokens.

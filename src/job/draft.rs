@@ -182,8 +182,7 @@ impl Draft {
     fn check_rest(&self, stdin_bytes_max: u64, faults: &mut Faults) {
         let stdin_bytes = self.stdin.len() as u64;
         if stdin_bytes > stdin_bytes_max {
-            let most = stdin_bytes_max;
-            let fault = format!("has {stdin_bytes} bytes; this server takes at most {most}");
+            let fault = format!("has more than {stdin_bytes_max} bytes, the most that are taken");
             faults.add("spec.stdin", fault);
         }
         // Any default will do: what is unset stays unset in the spec.

@@ -1,6 +1,9 @@
 //! Folders in the inbox become jobs, or are told why not.
 
-use crate::{access::Entry, store::Dropped};
+use crate::{
+    access::Entry,
+    store::{Dropped, StoreError},
+};
 
 use super::{Asked, OperationError, Operations};
 
@@ -8,32 +11,37 @@ impl Operations {
     /// Looks at every unanswered folder in the inbox and answers it. What cannot be accepted for
     /// now (a full queue or disk) stays and is looked at again.
     pub fn take_inbox(&self) {
-        let dropped = match self.catalog.store().dropped() {
-            Ok(dropped) => dropped,
+        let names = match self.catalog.store().dropped_names() {
+            Ok(names) => names,
             Err(error) => {
                 tracing::warn!(%error, "the inbox cannot be read");
                 return;
             }
         };
-        for folder in dropped {
-            let answered = match folder {
-                Dropped::Submission { name, draft, uid } => {
-                    let owner = format!("uid:{uid}");
-                    let asked = Asked { owner, request_id: Some(name.clone()) };
-                    let holds_secrets = !draft.secret_env.is_empty();
-                    let submitted = self.submit(*draft, &asked);
-                    self.record(&asked, &submitted);
-                    self.take_folder(&name, submitted, holds_secrets)
-                }
-                Dropped::Broken { name, why } => {
-                    tracing::warn!(folder = ?name, why, "a folder in the inbox is rejected");
-                    self.catalog.store().answer_rejected(&name, &why)
-                }
-                Dropped::Unfinished => Ok(()),
-            };
-            if let Err(error) = answered {
+        // One after the other, so that the input of one is in memory at a time.
+        for name in names {
+            let dropped = self.catalog.store().dropped(name, self.defaults.stdin_bytes_max);
+            if let Some(Err(error)) = dropped.map(|folder| self.take(folder)) {
                 tracing::warn!(%error, "a folder in the inbox cannot be answered");
             }
+        }
+    }
+
+    fn take(&self, folder: Dropped) -> Result<(), StoreError> {
+        match folder {
+            Dropped::Submission { name, draft, uid } => {
+                let owner = format!("uid:{uid}");
+                let asked = Asked { owner, request_id: Some(name.clone()) };
+                let holds_secrets = !draft.secret_env.is_empty();
+                let submitted = self.submit(*draft, &asked);
+                self.record(&asked, &submitted);
+                self.answer(&name, submitted, holds_secrets)
+            }
+            Dropped::Broken { name, why } => {
+                tracing::warn!(folder = ?name, why, "a folder in the inbox is rejected");
+                self.catalog.store().answer_rejected(&name, &why)
+            }
+            Dropped::Unfinished => Ok(()),
         }
     }
 
@@ -52,12 +60,12 @@ impl Operations {
         self.audit.record(entry.with_detail(name));
     }
 
-    fn take_folder(
+    fn answer(
         &self,
         name: &str,
         submitted: Result<super::Submitted, OperationError>,
         holds_secrets: bool,
-    ) -> Result<(), crate::store::StoreError> {
+    ) -> Result<(), StoreError> {
         let store = self.catalog.store();
         match submitted {
             Ok(submitted) => {

@@ -53,6 +53,7 @@ use crate::{
     service::{JobApi, Limits},
     store::{Store, StoreError},
     sys::{clock, faults, process},
+    terminal::escaped,
 };
 
 /// Streams that read logs take at most one of this many descriptors,
@@ -192,7 +193,7 @@ async fn serve(config: &Config, parts: &Parts, listeners: Vec<Listener>) -> Resu
     for listener in listeners {
         warn_about(config, &gate, &listener.address());
         // For scripts and people alike: one line for each address, once it can be called.
-        eprintln!("listening on {}", listener.address());
+        eprintln!("listening on {}", escaped(&listener.address().to_string()));
         paths.extend(listener.socket_path());
         servers.spawn(listener.serve(router.clone(), connections, drain.clone()));
     }

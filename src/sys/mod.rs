@@ -10,6 +10,7 @@ pub mod clock;
 pub mod confine;
 pub mod dir;
 pub mod faults;
+pub mod foreign;
 pub mod fs;
 #[cfg(feature = "fuzzing")]
 pub(crate) mod fuzzing;

@@ -2,7 +2,10 @@
 //!
 //! Each of these needs a test that runs as root; elsewhere they say that they looked at nothing.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use jobwarden::api::{EndCause, JobState};
 
@@ -157,24 +160,59 @@ async fn a_service_of_root_listens_on_a_port_below_1024_and_keeps_the_right_to()
     assert!(sets.iter().all(|set| *set == kept), "{sets:x?}");
 }
 
+/// Drops a folder of this mode into the inbox that belongs to another user with all in it.
+fn drop_as_another(daemon: &Daemon, name: &str, mode: u32, spec: &str) -> PathBuf {
+    let filling = daemon.beside().join(name);
+    fs::create_dir(&filling).unwrap();
+    let path = filling.join("spec.json");
+    fs::write(&path, spec).unwrap();
+    set_mode(&path, 0o600);
+    set_mode(&filling, mode);
+    for path in [&path, &filling] {
+        std::os::unix::fs::chown(path, Some(61234), Some(61235)).unwrap();
+    }
+    let dropped = daemon.root().join("inbox").join(name);
+    fs::rename(filling, &dropped).unwrap();
+    dropped
+}
+
 #[tokio::test]
 async fn a_service_of_root_takes_and_answers_what_another_user_dropped() {
     if !is_root("a folder of another user in the inbox of root") {
         return;
     }
     let daemon = Daemon::start().await;
-    let filling = daemon.beside().join("filling");
-    fs::create_dir(&filling).unwrap();
-    let spec = filling.join("spec.json");
-    fs::write(&spec, r#"{"version": 1, "spec": {"argv": ["true"]}}"#).unwrap();
-    set_mode(&spec, 0o600);
-    set_mode(&filling, 0o700);
-    for path in [&spec, &filling] {
-        std::os::unix::fs::chown(path, Some(61234), Some(61235)).unwrap();
-    }
-    let dropped = daemon.root().join("inbox/of-another");
-    fs::rename(filling, &dropped).unwrap();
+    let spec = r#"{"version": 1, "spec": {"argv": ["true"]}}"#;
+    let dropped = drop_as_another(&daemon, "of-another", 0o700, spec);
     let id = eventually("an answer", || fs::read_to_string(dropped.join("accepted")).ok()).await;
     let job = daemon.wait(id.trim()).await;
     assert_eq!((job.exit_code(), job.owner.as_str()), (Some(0), "uid:61234"));
+}
+
+#[tokio::test]
+async fn secrets_leave_a_folder_in_which_a_service_of_root_may_remove_nothing() {
+    if !is_root("secrets in a sticky folder of another user in the inbox of root") {
+        return;
+    }
+    let mut daemon = Daemon::start().await;
+    let spec = r#"{"argv": ["true"], "secret_env": {"KEY": "hush-hush"}}"#;
+    let dropped = drop_as_another(&daemon, "sticky", 0o1755, spec);
+    let has_secret = |folder: &Path| {
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        let texts: Vec<_> = files.map(|file| fs::read_to_string(file).unwrap()).collect();
+        texts.iter().any(|text| text.contains("hush-hush"))
+    };
+    eventually("an answer", || fs::read_to_string(dropped.join("accepted")).ok()).await;
+    eventually("the secret is gone", || (!has_secret(&dropped)).then_some(())).await;
+    assert_eq!(fs::read_to_string(dropped.join("spec.json")).unwrap(), "");
+
+    // As a crash between the answer and that leaves it, in two folders.
+    daemon.kill();
+    let left = ["left-1", "left-2"].map(|name| {
+        let dropped = drop_as_another(&daemon, name, 0o1755, spec);
+        fs::write(dropped.join("accepted"), "").unwrap();
+        dropped
+    });
+    let _daemon = daemon.restart().await;
+    assert!(!left.iter().any(|dropped| has_secret(dropped)));
 }

@@ -2,7 +2,7 @@
 
 use jobwarden::api::JobSpec;
 
-use crate::harness::{ClientEnd, Daemon, argv};
+use crate::harness::{ClientEnd, Daemon, Setup, argv};
 
 /// Clears a screen in two ways, forges a line, goes back over it and turns the reading around.
 const BAD: &str = "bad\u{1b}[2J\u{9b}2J\n0 succeeded forged\r\u{8}\u{7f}\u{202e}\u{2066}end";
@@ -75,4 +75,32 @@ async fn nothing_in_an_error_steers_the_terminal_of_whoever_made_it() {
     assert!(end.stdout.is_empty() && end.code == Some(2), "{:?}", end.code);
     shown(&daemon, &["exec", "--name", BAD, "--", "true"]).await;
     shown(&daemon, &["exec", "--label", &format!("a={BAD}"), "--", "true"]).await;
+}
+
+#[tokio::test]
+async fn nothing_in_a_mistaken_command_line_steers_the_terminal() {
+    let daemon = Daemon::start().await;
+    let flag = format!("--{BAD}");
+    for words in [
+        &["exec", "--timeout", BAD, "--", "true"] as &[&str],
+        &[BAD],
+        &["list", &flag],
+        &["token", "create", "--name", "a", "--role", BAD],
+    ] {
+        let end = shown(&daemon, words).await;
+        assert!(tells_of_it(&end.stderr), "{:?}", String::from_utf8_lossy(&end.stderr));
+        assert!(end.stdout.is_empty() && end.code == Some(2), "{words:?}: {:?}", end.code);
+    }
+    let end = shown(&daemon, &["exec", "--name", BAD, "--help"]).await;
+    assert!(end.stderr.is_empty() && !end.stdout.is_empty() && end.code == Some(0));
+}
+
+#[tokio::test]
+async fn nothing_in_the_path_of_the_root_steers_the_terminal_of_who_starts_the_service() {
+    let home = tempfile::tempdir().unwrap();
+    let root = home.path().join("root\u{1b}[2J\u{202e}");
+    let daemon = Daemon::start_on(Setup::default(), root, home).await;
+    let lines = daemon.lines().join("\n");
+    assert!(lines.contains("listening on unix:") && lines.contains("root\\u{1b}[2J"), "{lines}");
+    assert_harmless("the service", lines.as_bytes());
 }

@@ -171,3 +171,19 @@ async fn a_folder_that_finds_the_queue_full_is_taken_later() {
     daemon.delete(&gate, true).await.unwrap();
     assert_eq!(daemon.wait(&id).await.exit_code(), Some(0));
 }
+
+#[tokio::test]
+async fn input_is_taken_up_to_the_most_that_the_service_takes() {
+    let flags = ["--max-stdin-bytes", "4"];
+    let daemon = Daemon::start_with(crate::harness::Setup::flags(&flags)).await;
+    let spec = r#"{"argv": ["cat"]}"#;
+    for (name, stdin) in [("one-more", "12345"), ("many-more", &"1".repeat(1 << 20))] {
+        let dropped = drop_in(&daemon, name, &[("spec.json", spec), ("stdin", stdin)]);
+        let why = answer(&dropped, "rejected").await;
+        assert_eq!(why, "spec.stdin: has more than 4 bytes, the most that are taken");
+    }
+    let dropped = drop_in(&daemon, "as-many", &[("spec.json", spec), ("stdin", "1234")]);
+    let id = answer(&dropped, "accepted").await;
+    assert_eq!(daemon.wait(&id).await.exit_code(), Some(0));
+    assert_eq!(daemon.stdout(&id).await, "1234");
+}

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use jobwarden::api::{JobSpec, RerunRequest};
+use jobwarden::api::{JobSpec, ListRequest, RerunRequest};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tonic::Code;
 
@@ -132,20 +132,30 @@ async fn only_plain_files_of_a_dropped_folder_are_read() {
 }
 
 #[tokio::test]
-async fn an_answer_does_not_go_through_a_link_in_a_dropped_folder() {
+async fn a_dropped_folder_with_a_link_for_an_answer_is_answered_already() {
     let daemon = Daemon::start().await;
     let target = daemon.beside().join("target");
-    let filling = folder(&daemon.beside().join("filling"));
-    fs::write(filling.join("spec.json"), r#"{"argv": []}"#).unwrap();
-    link(&target, &filling.join("rejected"));
-    let path = daemon.root().join("inbox/linked");
-    fs::rename(filling, &path).unwrap();
-    // Another one is answered after it, so it has been looked at.
-    let next = folder(&daemon.beside().join("next"));
-    fs::write(next.join("spec.json"), r#"{"argv": ["true"]}"#).unwrap();
-    fs::rename(next, daemon.root().join("inbox/zz-next")).unwrap();
-    let answered = daemon.root().join("inbox/zz-next/accepted");
-    eventually("an answer", || answered.exists().then_some(())).await;
+    let spec = r#"{"argv": ["true"]}"#;
+    let fill = |name: &str| {
+        let filling = folder(&daemon.beside().join(name));
+        fs::write(filling.join("spec.json"), spec).unwrap();
+        filling
+    };
+    let drop_in = |filling: PathBuf| {
+        let path = daemon.root().join("inbox").join(filling.file_name().unwrap());
+        fs::rename(filling, &path).unwrap();
+        path
+    };
+    for answer in ["accepted", "rejected"] {
+        let filling = fill(answer);
+        link(&target, &filling.join(answer));
+        drop_in(filling);
+    }
+    // It comes after them, so they have been looked at once it is answered.
+    let last = drop_in(fill("zz-last")).join("accepted");
+    let id = eventually("an answer", || fs::read_to_string(&last).ok()).await;
+    let jobs = daemon.api().list(ListRequest::default()).await.unwrap().into_inner().jobs;
+    assert_eq!(jobs.iter().map(|job| job.job_id.as_str()).collect::<Vec<_>>(), [id.trim()]);
     assert!(!target.exists());
 }
 

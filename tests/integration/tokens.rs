@@ -1,8 +1,11 @@
 //! Tokens as they come and go, and the audit record of what was done with them.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use jobwarden::api::{
@@ -139,4 +142,26 @@ async fn the_audit_record_tells_who_did_what_and_what_was_refused_and_no_secret(
         assert!(!text.contains(hidden));
     }
     assert!(!text.contains('\u{1b}'));
+}
+
+#[tokio::test]
+async fn a_token_that_cannot_be_printed_is_revoked_again() {
+    let daemon = with_tokens().await;
+    let (reader, closed) = std::io::pipe().unwrap();
+    drop(reader);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    for (out, json, code) in
+        [(Stdio::from(full), None, 70), (Stdio::from(closed), Some("--json"), 141)]
+    {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_jobwarden"));
+        command.args(["token", "--root"]).arg(daemon.root()).env_remove("JOBWARDEN_CONFIG");
+        command.args(["create", "--name", "lost", "--role", "admin"]).args(json);
+        let end = command.stdout(out).output().unwrap();
+        let told = String::from_utf8(end.stderr).unwrap();
+        assert!(told.contains("could not be printed and has been revoked again"), "{told}");
+        assert_eq!(end.status.code(), Some(code), "{told}");
+    }
+    assert_eq!(token_command(&daemon, &["list", "--json"]), (Some(0), String::new()));
+    let calls: Vec<_> = audit(&daemon).iter().map(|line| line["call"].to_string()).collect();
+    assert_eq!(calls, [r#""token create""#, r#""token revoke""#].repeat(2));
 }

@@ -32,7 +32,7 @@ class Client:
         self.classes = folder / "classes"
         self.class_path = f"{self.classes}:{libraries}/usr/share/java/*"
         # One folder, whatever the machine calls itself.
-        (self.native,) = libraries.glob("usr/lib/*-linux-gnu")
+        (self.native,) = libraries.glob("usr/lib/*-linux-gnu*")
 
     def build(self):
         """Generates the stubs with Debian's protoc, which fits Debian's libraries."""

@@ -6,7 +6,9 @@
 #
 # Takes JOBWARDEN_BIN (default: a debug build of this tree), JOBWARDEN_VENV (default: a Python
 # environment made for this run) and JOBWARDEN_JAVA (default: Java libraries fetched for this run).
-# Everything it makes is in one temporary folder.
+# Leaves behind what it fetched into folders that it was given, a build in target/, the caches of
+# cargo and pip and, as root, newer lists of apt-get if packages could not be fetched with those it had.
+# All else is in a temporary folder, which it removes.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

@@ -123,15 +123,15 @@ pub(crate) fn inbox(data: &[u8]) {
         if !stdin.is_empty() {
             fs::write(path.join(layout::STDIN), stdin).expect("dropped input");
         }
-        let found = store.dropped().expect("the inbox is readable");
-        match &found[..] {
-            [Dropped::Submission { name, draft, .. }] => {
+        assert_eq!(store.dropped_names().expect("the inbox is readable"), ["dropped"]);
+        match store.dropped("dropped".to_owned(), stdin.len() as u64) {
+            Some(Dropped::Submission { name, draft, .. }) => {
                 assert_eq!(name, "dropped");
                 assert!(stdin.is_empty() || draft.stdin == stdin);
                 let stdin = (!stdin.is_empty()).then(|| stdin.to_vec());
                 assert!(spec_record::decode_dropped(spec, stdin).is_ok());
             }
-            [Dropped::Unfinished] => {}
+            Some(Dropped::Unfinished) => {}
             other => panic!("{other:?}"),
         }
         fs::remove_dir_all(&path).expect("the folder is taken away");
