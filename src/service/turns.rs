@@ -45,6 +45,17 @@ pub(super) async fn turn() -> Option<OwnedSemaphorePermit> {
     own.acquire_owned().await.ok()
 }
 
+/// The same work, for a task of its own that works for the same call.
+pub(super) fn shared<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let own = OWN.try_with(Arc::clone).ok();
+    async move {
+        match own {
+            Some(own) => OWN.scope(own, work).await,
+            None => work.await,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -52,6 +52,7 @@ fn access_rows() -> Vec<Row> {
         (under_way(true), Code::ResourceExhausted, "QUOTA_EXCEEDED"),
         (under_way(false), Code::ResourceExhausted, "QUOTA_EXCEEDED"),
         (slow, Code::Unavailable, "UNAVAILABLE"),
+        (Refusal::AnswerTooLarge { limit: 1 << 20 }, Code::ResourceExhausted, "QUOTA_EXCEEDED"),
         (Refusal::Unauthenticated(Denied::NoToken), Code::Unauthenticated, "UNAUTHENTICATED"),
         (role, Code::PermissionDenied, "ROLE_REQUIRED"),
         (owner, Code::PermissionDenied, "NOT_OWNER"),
