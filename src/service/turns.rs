@@ -76,6 +76,16 @@ mod tests {
         assert!(turn().await.is_none(), "who works for no call has no turn to wait for");
     }
 
+    #[tokio::test]
+    async fn a_task_of_a_call_has_the_turns_of_its_caller() {
+        let turns = Turns::default();
+        let in_task = async { tokio::spawn(shared(turn())).await.unwrap() };
+        let taken = turns.scope("ada", in_task).await;
+        assert!(taken.is_some());
+        assert_eq!(turns.of("ada").available_permits(), THREADS_PER_PRINCIPAL - 1);
+        assert!(shared(turn()).await.is_none(), "a task of no call has none either");
+    }
+
     /// What a future gives at once, if it does.
     async fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
         tokio::select! {

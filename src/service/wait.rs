@@ -145,8 +145,8 @@ impl JobApi {
             limit: WAITED_FOR_PER_PRINCIPAL_MAX,
             retry_after: WAITS_RETRY,
         })?;
-        let wanted = count.saturating_sub(ids.len() - open.len());
-        let done = self.wait_for_ends(&open, wanted, limit).await?;
+        let missing = count.saturating_sub(ids.len() - open.len());
+        let done = self.wait_for_ends(&open, missing, limit).await?;
         let jobs = self.shown_jobs(ids).await?;
         Ok(api::WaitManyResponse { jobs, done })
     }
