@@ -16,6 +16,10 @@ const SCHEME: &str = "bearer ";
 /// The principal of whoever comes without a token where none is asked for.
 const ANONYMOUS: &str = "anonymous";
 
+/// The longest principal, in bytes, and the longest name of a certificate. Those of users and of
+/// tokens are shorter.
+pub const PRINCIPAL_BYTES_MAX: usize = 256;
+
 /// A caller that was let in.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {

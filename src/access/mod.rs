@@ -15,7 +15,9 @@ mod token;
 mod token_file;
 
 pub use audit::{Audit, AuditLimits, AuditScope, Entry};
-pub use gate::{CertificateRule, Denied, Gate, Identity, NameKind, Rules, UnixUser};
+pub use gate::{
+    CertificateRule, Denied, Gate, Identity, NameKind, PRINCIPAL_BYTES_MAX, Rules, UnixUser,
+};
 pub use peer::{Admission, Certificate, OPEN_CALLS_MAX, OpenCall, Peer, Place, Received};
 pub use role::{Call, NoRole, Reach, Role};
 pub use token::{NAME_BYTES_MAX, Secret, TokenRecord, is_token_name};

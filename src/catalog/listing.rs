@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::PoisonError,
+    sync::{Mutex, PoisonError},
 };
 
 use crate::{
@@ -12,16 +12,19 @@ use crate::{
 
 use super::{Catalog, lock};
 
-/// The days that are not loaded yet, oldest first.
+/// What is not loaded yet. Only `turn` is held while something is read.
 #[derive(Debug)]
 pub(super) struct Loading {
-    days: Vec<String>,
-    unended: Vec<JobId>,
+    /// Of whoever reads a day.
+    turn: Mutex<()>,
+    /// The days to be read, oldest first.
+    days: Mutex<Vec<String>>,
+    unended: Mutex<Vec<JobId>>,
 }
 
 impl Loading {
     pub(super) fn of(days: Vec<String>) -> Self {
-        Self { days, unended: Vec::new() }
+        Self { turn: Mutex::default(), days: Mutex::new(days), unended: Mutex::default() }
     }
 }
 
@@ -46,27 +49,28 @@ pub struct Counts {
 impl Catalog {
     /// Reads the newest day that has not been read. False once all have been. Blocks.
     pub fn load_next_day(&self) -> Result<bool, StoreError> {
-        let mut loading = lock(&self.loading);
-        let Some(day) = loading.days.last().cloned() else { return Ok(false) };
+        let _turn = lock(&self.loading.turn);
+        let Some(day) = lock(&self.loading.days).last().cloned() else { return Ok(false) };
         for id in self.store.ids_of_day(&day)? {
-            self.load(id, &mut loading.unended);
+            self.load(id);
         }
-        loading.days.pop();
-        Ok(!loading.days.is_empty())
+        let mut days = lock(&self.loading.days);
+        days.pop();
+        Ok(!days.is_empty())
     }
 
     /// Jobs that were found while days were read, have not ended and are not active: somebody put
     /// their folders there while no service ran.
     pub fn take_unended(&self) -> Vec<JobId> {
-        std::mem::take(&mut lock(&self.loading).unended)
+        std::mem::take(&mut lock(&self.loading.unended))
     }
 
-    fn load(&self, id: JobId, unended: &mut Vec<JobId>) {
+    fn load(&self, id: JobId) {
         if self.is_known(id) {
             return;
         }
         match self.store.job_dir(id).read() {
-            Ok(job) if !job.state.is_ended() => unended.push(id),
+            Ok(job) if !job.state.is_ended() => lock(&self.loading.unended).push(id),
             Ok(job) => self.note_if_absent(&job),
             // Removed since the day was listed.
             Err(StoreError::Missing(_)) => {}
@@ -111,12 +115,12 @@ impl Catalog {
 
     /// Lets `load_next_day` say that there is nothing more to load: the service ends.
     pub fn stop_loading(&self) {
-        lock(&self.loading).days.clear();
+        lock(&self.loading.days).clear();
     }
 
     /// Whether every day has been read.
     pub fn is_loaded(&self) -> bool {
-        lock(&self.loading).days.is_empty()
+        lock(&self.loading.days).is_empty()
     }
 
     /// Up to `count` jobs below `before` that the filter selects, newest first. Reads as many
@@ -129,7 +133,7 @@ impl Catalog {
     ) -> Result<Candidates, StoreError> {
         loop {
             // Asked first: a day that is loaded in between only adds to what is found.
-            let oldest_unread = lock(&self.loading).days.last().cloned();
+            let oldest_unread = lock(&self.loading.days).last().cloned();
             let candidates = self.page_of_loaded(filter, before, count);
             let is_sure = match (&oldest_unread, candidates.ids.last()) {
                 (None, _) => true,

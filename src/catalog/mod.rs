@@ -63,7 +63,7 @@ pub struct Catalog {
     recent: Mutex<Recent>,
     entries: RwLock<BTreeMap<JobId, Outline>>,
     unreadable: Mutex<BTreeSet<JobId>>,
-    loading: Mutex<listing::Loading>,
+    loading: listing::Loading,
     owners: Mutex<BTreeSet<Arc<str>>>,
     ids: Mutex<IdClock>,
     /// Jobs that are being accepted: their folders are there before the index has them.
@@ -106,7 +106,7 @@ impl Catalog {
             recent: Mutex::default(),
             entries: RwLock::default(),
             unreadable: Mutex::default(),
-            loading: Mutex::new(listing::Loading::of(days)),
+            loading: listing::Loading::of(days),
             owners: Mutex::default(),
             ids: Mutex::new(IdClock::after(last)),
             creating: Mutex::default(),
@@ -202,20 +202,23 @@ impl Catalog {
         owner
     }
 
-    /// One job as it is now.
-    pub fn get(&self, id: JobId) -> Result<Arc<Job>, StoreError> {
+    /// One job as it is now, unless it has to be read: then who may not block calls `get` elsewhere.
+    pub fn get_in_memory(&self, id: JobId) -> Option<Arc<Job>> {
         if let Some(Seen::Job(job)) = self.seen(id) {
+            return Some(job);
+        }
+        let job = lock(&self.recent).get(id)?;
+        // Somebody may have removed the folder by hand.
+        let lock = self.store.job_dir(id).lock_path();
+        fs::size(&lock).is_ok_and(|size| size > 0).then_some(job)
+    }
+
+    /// One job as it is now. Blocks while it reads one that is not in memory.
+    pub fn get(&self, id: JobId) -> Result<Arc<Job>, StoreError> {
+        if let Some(job) = self.get_in_memory(id) {
             return Ok(job);
         }
-        let dir = self.store.job_dir(id);
-        let cached = lock(&self.recent).get(id);
-        if let Some(job) = cached {
-            // Somebody may have removed the folder by hand.
-            if fs::size(&dir.lock_path()).is_ok_and(|size| size > 0) {
-                return Ok(job);
-            }
-        }
-        let job = Arc::new(dir.read()?);
+        let job = Arc::new(self.store.job_dir(id).read()?);
         if job.state.is_ended() {
             lock(&self.recent).insert(Arc::clone(&job));
         }

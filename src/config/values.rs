@@ -11,15 +11,12 @@ use std::{
     time::Duration,
 };
 
-use crate::access::{CertificateRule, NameKind, Role, UnixUser};
+use crate::access::{CertificateRule, NameKind, PRINCIPAL_BYTES_MAX, Role, UnixUser};
 
 use super::{AuditScope, CgroupUse, Durability, FileNotices, ListenAddress, LogFormat};
 
 /// The longest path that a unix socket can have: `sun_path` less its NUL.
 const SOCKET_PATH_BYTES_MAX: usize = 107;
-
-/// The longest name of a certificate or of a principal.
-const PRINCIPAL_BYTES_MAX: usize = 256;
 
 /// The longest text of a log filter.
 const LOG_FILTER_BYTES_MAX: usize = 4096;

@@ -24,7 +24,7 @@ impl JobApi {
         let actor = caller.actor("");
         let api::KillRequest { job_id, signal, scope } = request.into_inner();
         let id = named_job(&job_id)?;
-        self.may_touch(&caller, id)?;
+        self.may_touch(&caller, id).await?;
         let signal = check_signal("signal", signal, SIGNAL_DEFAULT)?;
         let scope = match convert::choice("scope", scope)? {
             api::KillScope::Leader => KillScope::Leader,
@@ -48,7 +48,7 @@ impl JobApi {
         let actor = caller.actor("");
         let api::CancelRequest { job_id, reason, grace_period } = request.into_inner();
         let id = named_job(&job_id)?;
-        self.may_touch(&caller, id)?;
+        self.may_touch(&caller, id).await?;
         if let Some(violation) = check_stop_reason("reason", &reason) {
             return Err(violation.into());
         }
@@ -71,7 +71,7 @@ impl JobApi {
         let actor = caller.actor("");
         let api::DeleteRequest { job_id, force, allow_missing } = request.into_inner();
         let id = named_job(&job_id)?;
-        match self.may_touch(&caller, id) {
+        match self.may_touch(&caller, id).await {
             Err(Refusal::NotFound { .. }) if allow_missing => return Ok(api::DeleteResponse {}),
             touched => touched?,
         }
@@ -97,7 +97,7 @@ impl JobApi {
         let held = Held::of(&request);
         let api::UpdateLabelsRequest { job_id, set, remove } = request.into_inner();
         let id = named_job(&job_id)?;
-        self.may_touch(&caller, id)?;
+        self.may_touch(&caller, id).await?;
         let set = set.into_iter().collect();
         let job = self
             .blocking("changing labels", move |operations| {
@@ -115,7 +115,7 @@ impl JobApi {
     ) -> Result<api::UpdateTimeoutResponse, Refusal> {
         let api::UpdateTimeoutRequest { job_id, change } = request.into_inner();
         let id = named_job(&job_id)?;
-        self.may_touch(&caller, id)?;
+        self.may_touch(&caller, id).await?;
         let wish = match change {
             Some(Change::Timeout(timeout)) => {
                 let span = convert::duration_in("timeout", timeout, &positive_span())?;

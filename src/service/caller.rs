@@ -130,22 +130,22 @@ impl Caller {
 
 impl JobApi {
     /// A job that exists for the caller.
-    pub(super) fn seen_job(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>, Refusal> {
-        match self.catalog().get(id) {
+    pub(super) async fn seen_job(&self, caller: &Caller, id: JobId) -> Result<Arc<Job>, Refusal> {
+        match self.job(id).await {
             Ok(job) if caller.sees(&job) => Ok(job),
             // Whose a job is that cannot be read nobody knows: it exists for those who see all.
-            Err(error) if caller.sees_all() => Err(self.store_refusal("reading a job", error)),
+            Err(refusal) if caller.sees_all() => Err(refusal),
             Ok(_) | Err(_) => Err(Refusal::NotFound { id: id.to_string() }),
         }
     }
 
     /// Whether the call of the caller may be about this job. A job that is not there is for the
     /// call itself to find out.
-    pub(super) fn may_touch(&self, caller: &Caller, id: JobId) -> Result<(), Refusal> {
+    pub(super) async fn may_touch(&self, caller: &Caller, id: JobId) -> Result<(), Refusal> {
         if caller.identity.role.reach(caller.call) == Reach::All {
             return Ok(());
         }
-        let job = self.seen_job(caller, id)?;
+        let job = self.seen_job(caller, id).await?;
         if caller.owns(&job) {
             return Ok(());
         }

@@ -82,7 +82,7 @@ impl JobApi {
         let held = Held::of(&request);
         let api::RerunRequest { job_id, request_id, secret_env } = request.into_inner();
         let id = named_job(&job_id)?;
-        self.may_touch(&caller, id)?;
+        self.may_touch(&caller, id).await?;
         let asked = caller.asked(request_id.clone());
         let secrets = secret_env.into_iter().collect();
         let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());

@@ -12,6 +12,7 @@ mod follow;
 pub(crate) mod fuzzing;
 mod growth;
 mod intake;
+mod jobs;
 mod limits;
 mod read;
 pub mod status;
@@ -33,15 +34,13 @@ use crate::{
     access::{Audit, Call},
     api::{self, job_service_server::JobService},
     catalog::Catalog,
-    job::{Job, JobId, JobIdPrefix, OutputLimitAction, OutputSize, Time},
+    job::{JobId, JobIdPrefix, Time},
     operations::{OperationError, Operations},
-    store::{LogReader, StoreError},
-    sys,
+    store::StoreError,
 };
 
 use self::{
     caller::Caller,
-    convert::{OutputFacts, StreamFacts},
     growth::OutputWatchers,
     status::{Refusal, ResumeAt},
     streams::Streams,
@@ -130,22 +129,21 @@ impl JobApi {
         doing: &'static str,
         work: impl FnOnce(&Operations) -> Result<T, OperationError> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let operations = Arc::clone(&self.0.operations);
+        let api = self.clone();
         let span = tracing::Span::current();
         let turn = turns::turn().await;
         let working = move || {
             let _turn = turn;
-            span.in_scope(|| work(&operations))
+            let _span = span.entered();
+            // There, since a refusal may look at the job again.
+            work(&api.0.operations).map_err(|error| api.refusal(doing, error))
         };
+        // If it panicked, the panic itself is in the log.
         let done = tokio::task::spawn_blocking(working).await;
-        match done {
-            Ok(done) => done.map_err(|error| self.refusal(doing, error)),
-            // It panicked; the panic itself is in the log.
-            Err(_) => Err(Refusal::Internal { doing }),
-        }
+        done.unwrap_or(Err(Refusal::Internal { doing }))
     }
 
-    /// What a caller is told of an error of the operations.
+    /// What a caller is told of an error of the operations. May block.
     fn refusal(&self, doing: &'static str, error: OperationError) -> Refusal {
         match error {
             OperationError::Invalid(violations) => Refusal::BadRequest(violations),
@@ -205,40 +203,6 @@ impl JobApi {
         }
     }
 
-    /// A job in the form of the wire, with what is on disk of its output now.
-    fn shown(&self, job: &Job) -> api::Job {
-        convert::job(job, &self.output_facts(job))
-    }
-
-    fn output_facts(&self, job: &Job) -> OutputFacts {
-        let dir = self.catalog().store().job_dir(job.id());
-        let end = job.state.end();
-        let limit = job.accepted.spec.output_limits.filter(|_| end.is_none());
-        // Beyond a limit the index knows more than the logs.
-        let told =
-            limit.and_then(|_| LogReader::open(&dir, [true, true], [0, 0]).ok()?.sizes().ok());
-        let told = told.unwrap_or([0, 0]);
-        let cut = limit.and_then(|_| dir.cut_bytes().ok()).unwrap_or([0, 0]);
-        let stream = |place: usize, path: std::path::PathBuf, ended: Option<OutputSize>| {
-            let size_bytes = match ended {
-                Some(size) => size.size_bytes,
-                None => sys::fs::size(&path).unwrap_or(0).max(told[place]),
-            };
-            let beyond = match limit {
-                Some(limit) if limit.action == OutputLimitAction::KeepTail => cut[place],
-                Some(limit) => size_bytes.saturating_sub(limit.max_bytes_per_stream),
-                None => 0,
-            };
-            let dropped_bytes = ended.map_or(beyond, |size| size.dropped_bytes);
-            let path = path.to_string_lossy().into_owned();
-            StreamFacts { size_bytes, dropped_bytes, complete: ended.is_some(), path }
-        };
-        OutputFacts {
-            stdout: stream(0, dir.stdout_path(), end.map(|end| end.stdout)),
-            stderr: stream(1, dir.stderr_path(), end.map(|end| end.stderr)),
-        }
-    }
-
     /// Whether the service drains.
     fn is_draining(&self) -> bool {
         *self.0.draining.borrow()
@@ -258,7 +222,7 @@ impl JobApi {
             tokio::time::sleep(DELETE_CHECK).await;
         }
         // Also if the removal was over before anybody looked.
-        self.catalog().get(id).is_err_and(|error| error.is_missing())
+        matches!(self.job(id).await, Err(Refusal::NotFound { .. }))
     }
 
     /// Answers one call in a span of its own, if its caller may make it.

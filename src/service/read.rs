@@ -10,6 +10,7 @@ use super::{
     JobApi,
     caller::Caller,
     convert, is_unknown_id,
+    jobs::{Awaited, sent_bytes},
     status::{CANDIDATES_MAX, Refusal},
 };
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
 
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 1000;
+/// The most bytes of the jobs of a page as they are sent, if it has more than one. With the largest
+/// job and the rest of the answer a page stays below the 4 MiB that most clients take.
+const PAGE_BYTES_MAX: usize = 3 << 20;
 
 impl JobApi {
     pub(super) async fn status(
@@ -29,7 +33,7 @@ impl JobApi {
         request: Request<api::StatusRequest>,
     ) -> Result<api::StatusResponse, Refusal> {
         let id = self.resolve(&caller, &request.get_ref().job_id).await?;
-        let job = self.seen_job(&caller, id)?;
+        let job = self.seen_job(&caller, id).await?;
         Ok(api::StatusResponse { job: Some(self.shown(&job)) })
     }
 
@@ -82,25 +86,15 @@ impl JobApi {
             "" => None,
             token => Some(parse_page_token(token, mark)?),
         };
-        let (jobs, has_more, unreadable_count) = self
-            .blocking("listing jobs", move |operations| {
-                page(operations.catalog(), &filter, before, page_size)
-            })
-            .await?;
-        let next_page_token = match jobs.last() {
-            Some(last) if has_more => page_token_after(*last, mark),
+        let page = self.reading("listing jobs", move |api, awaited| {
+            Page::read(api, awaited, &caller, &filter, (before, page_size))
+        });
+        let Page { jobs, last, has_more, unreadable_count } = page.await?;
+        let next_page_token = match last {
+            Some(last) if has_more => page_token_after(last, mark),
             Some(_) | None => String::new(),
         };
-        let mut shown = Vec::with_capacity(jobs.len());
-        for id in jobs {
-            // One that was deleted since is not there any more.
-            if let Ok(job) = self.seen_job(&caller, id) {
-                shown.push(self.shown(&job));
-            }
-        }
-        // Whose they are nobody knows.
-        let unreadable_count = if caller.sees_all() { unreadable_count } else { 0 };
-        Ok(api::ListResponse { jobs: shown, next_page_token, unreadable_count })
+        Ok(api::ListResponse { jobs, next_page_token, unreadable_count })
     }
 
     #[expect(clippy::unused_async, reason = "all calls have one shape")]
@@ -143,21 +137,52 @@ impl JobApi {
     }
 }
 
-/// The ids of a page, whose folders have been read by then.
-fn page(
-    catalog: &crate::catalog::Catalog,
-    filter: &JobFilter,
-    before: Option<JobId>,
-    count: usize,
-) -> Result<(Vec<JobId>, bool, u64), OperationError> {
-    let candidates = catalog.page(filter, before, count)?;
-    for id in &candidates.ids {
-        match catalog.get(*id) {
-            Ok(_) | Err(StoreError::Missing(_)) => {}
-            Err(error) => catalog.note_unreadable(*id, &error),
+/// The jobs of a page, and where the next one goes on.
+#[derive(Debug, Default)]
+struct Page {
+    jobs: Vec<api::Job>,
+    last: Option<JobId>,
+    has_more: bool,
+    unreadable_count: u64,
+}
+
+impl Page {
+    /// Reads a page below a job, of so many jobs at most. Stops early if nobody waits for it.
+    fn read(
+        api: &JobApi,
+        awaited: &Awaited,
+        caller: &Caller,
+        filter: &JobFilter,
+        (before, count): (Option<JobId>, usize),
+    ) -> Result<Self, OperationError> {
+        let catalog = api.catalog();
+        let candidates = catalog.page(filter, before, count)?;
+        let mut page = Self { has_more: candidates.has_more, ..Self::default() };
+        let mut bytes = 0;
+        for id in candidates.ids {
+            if !awaited.is_true() {
+                break;
+            }
+            match catalog.get(id) {
+                Ok(job) if caller.sees(&job) => {
+                    let job = api.shown(&job);
+                    bytes += sent_bytes(&job);
+                    if bytes > PAGE_BYTES_MAX && !page.jobs.is_empty() {
+                        page.has_more = true;
+                        break;
+                    }
+                    page.jobs.push(job);
+                }
+                // One that was deleted since is not there any more.
+                Ok(_) | Err(StoreError::Missing(_)) => {}
+                Err(error) => catalog.note_unreadable(id, &error),
+            }
+            page.last = Some(id);
         }
+        // Whose they are nobody knows.
+        page.unreadable_count = if caller.sees_all() { catalog.unreadable_count() } else { 0 };
+        Ok(page)
     }
-    Ok((candidates.ids, candidates.has_more, catalog.unreadable_count()))
 }
 
 /// Tells filters apart: a token is good for the filter that it came with.

@@ -169,6 +169,12 @@ pub enum Refusal {
         /// Whether it is the caller's own share.
         of_principal: bool,
     },
+    /// The jobs that were asked for make too many bytes.
+    #[error("the jobs of the answer are more than {limit} bytes; ask for fewer at once")]
+    AnswerTooLarge {
+        /// The most bytes.
+        limit: usize,
+    },
     /// The request has not come whole in its time.
     #[error(
         "the request was not whole within {} s and another for each {} bytes of it that came; \
@@ -256,6 +262,7 @@ impl Refusal {
             Self::QueueFull { .. }
             | Self::TooManyStreams { .. }
             | Self::TooMuchUnderWay { .. }
+            | Self::AnswerTooLarge { .. }
             | Self::Quota { .. } => Code::ResourceExhausted,
             Self::Unauthenticated(_) => Code::Unauthenticated,
             Self::RoleRequired { .. } | Self::NotOwner { .. } => Code::PermissionDenied,
@@ -292,7 +299,9 @@ impl Refusal {
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::RoleRequired { .. } => "ROLE_REQUIRED",
             Self::NotOwner { .. } => "NOT_OWNER",
-            Self::Quota { .. } | Self::TooMuchUnderWay { .. } => "QUOTA_EXCEEDED",
+            Self::Quota { .. } | Self::TooMuchUnderWay { .. } | Self::AnswerTooLarge { .. } => {
+                "QUOTA_EXCEEDED"
+            }
             Self::TooSlow { .. } | Self::Unavailable { .. } => "UNAVAILABLE",
             Self::Unimplemented { .. } => "UNSUPPORTED",
             Self::Internal { .. } => "INTERNAL",

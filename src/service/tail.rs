@@ -20,6 +20,7 @@ use super::{
     follow::Follower,
     status::{Refusal, ResumeAt},
     streams::{Stop, StreamPermit},
+    turns,
 };
 use crate::{
     api::{self, tail_log_response::Kind},
@@ -91,14 +92,13 @@ impl JobApi {
         let encoding = convert::choice("encoding", encoding)?;
         let heartbeat = convert::heartbeat_interval("heartbeat_interval", heartbeat_interval)?;
         let id = self.resolve(&caller, &job_id).await?;
-        self.seen_job(&caller, id)?;
+        self.seen_job(&caller, id).await?;
         let permit = self.stream_permit(&caller, true)?;
 
         // Before the first read: what is written in between is noticed.
         let dir = self.catalog().store().job_dir(id);
         let follower = follow.then(|| self.0.follow.follow(&dir, id));
-        let job = self.catalog().get(id);
-        let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+        let job = self.job(id).await?;
         if attempt > job.state.attempt() {
             let rule = format!("the job has had {} attempts", job.state.attempt());
             return Err(Violation::new("attempt", rule).into());
@@ -125,7 +125,7 @@ impl JobApi {
             _permit: permit,
         };
         let header = api::LogHeader { attempt: job.state.attempt(), ..header };
-        tokio::spawn(tail.run(header));
+        tokio::spawn(turns::shared(tail.run(header)));
         Ok(Box::pin(ReceiverStream::new(receiver)))
     }
 }
@@ -158,10 +158,10 @@ impl Tail {
                 follower.mark();
             }
             // The job first: if it has ended by now, all its output is there to be read.
-            let job = match self.api.catalog().get(self.id) {
+            let job = match self.api.job(self.id).await {
                 Ok(job) => job,
-                Err(error) if error.is_missing() => return self.end_deleted().await,
-                Err(error) => return Err(self.api.store_refusal("reading a job", error).into()),
+                Err(Refusal::NotFound { .. }) => return self.end_deleted().await,
+                Err(refusal) => return Err(refusal.into()),
             };
             match self.round(&job).await? {
                 Round::Sent(bytes) => {

@@ -45,6 +45,17 @@ pub(super) async fn turn() -> Option<OwnedSemaphorePermit> {
     own.acquire_owned().await.ok()
 }
 
+/// The same work, for a task of its own that works for the same call.
+pub(super) fn shared<T>(work: impl Future<Output = T>) -> impl Future<Output = T> {
+    let own = OWN.try_with(Arc::clone).ok();
+    async move {
+        match own {
+            Some(own) => OWN.scope(own, work).await,
+            None => work.await,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -63,6 +74,16 @@ mod tests {
         taken.pop();
         assert!(next.await.is_some());
         assert!(turn().await.is_none(), "who works for no call has no turn to wait for");
+    }
+
+    #[tokio::test]
+    async fn a_task_of_a_call_has_the_turns_of_its_caller() {
+        let turns = Turns::default();
+        let in_task = async { tokio::spawn(shared(turn())).await.unwrap() };
+        let taken = turns.scope("ada", in_task).await;
+        assert!(taken.is_some());
+        assert_eq!(turns.of("ada").available_permits(), THREADS_PER_PRINCIPAL - 1);
+        assert!(shared(turn()).await.is_none(), "a task of no call has none either");
     }
 
     /// What a future gives at once, if it does.

@@ -10,11 +10,13 @@ use super::{
     caller::{Caller, deadline},
     convert,
     intake::waiting,
+    jobs::sent_bytes,
     status::{Refusal, ResumeAt},
+    turns,
 };
 use crate::{
     api,
-    catalog::Seen,
+    catalog::{Seen, weight},
     job::{Job, JobId, Violation},
 };
 
@@ -24,6 +26,10 @@ const DEADLINE_MARGIN: Duration = Duration::from_millis(100);
 const WAITS_RETRY: Duration = Duration::from_secs(1);
 /// The most jobs of one `WaitMany`.
 const JOBS_MAX: usize = 1000;
+/// The most bytes of the jobs of an answer of `WaitMany`, below what our own client takes.
+const ANSWER_BYTES_MAX: usize = 63 << 20;
+/// The most bytes of jobs in memory that are shown without a thread of their own.
+const SHOWN_AT_ONCE_BYTES_MAX: usize = 2 << 20;
 
 impl JobApi {
     pub(super) async fn wait(
@@ -36,7 +42,7 @@ impl JobApi {
         let timeout = convert::wait_limit("timeout", timeout)?;
         let until: api::WaitUntil = convert::choice("until", until)?;
         let id = self.resolve(&caller, &job_id).await?;
-        self.seen_job(&caller, id)?;
+        self.seen_job(&caller, id).await?;
         let limit = self.wait_limit(timeout, deadline);
         let is_reached = move |job: &Job| match until {
             api::WaitUntil::Started => !job.state.is_waiting(),
@@ -67,8 +73,7 @@ impl JobApi {
     ) -> Result<(Arc<Job>, bool), Refusal> {
         let Some(mut changes) = self.catalog().subscribe(id) else {
             // It has ended, or is not there.
-            let job = self.catalog().get(id);
-            let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+            let job = self.job(id).await?;
             let reached = is_reached(&job);
             return Ok((job, reached));
         };
@@ -92,8 +97,7 @@ impl JobApi {
             Some(Ok(Seen::Deleted)) => Err(Refusal::NotFound { id: id.to_string() }),
             // Out of time, or the job left the index: as it is now.
             Some(Err(_)) | None => {
-                let job = self.catalog().get(id);
-                let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
+                let job = self.job(id).await?;
                 let reached = is_reached(&job);
                 Ok((job, reached))
             }
@@ -122,8 +126,17 @@ impl JobApi {
             api::WaitMode::Any => 1,
             api::WaitMode::Unspecified | api::WaitMode::All => ids.len(),
         };
+        let (mut open, mut bytes) = (Vec::new(), 0);
         for id in &ids {
-            self.seen_job(&caller, *id)?;
+            let job = self.seen_job(&caller, *id).await?;
+            bytes += weight(&job);
+            if bytes > ANSWER_BYTES_MAX {
+                // Now rather than after a long wait.
+                return Err(Refusal::AnswerTooLarge { limit: ANSWER_BYTES_MAX });
+            }
+            if !job.state.is_ended() {
+                open.push(*id);
+            }
         }
         let waited = self.0.waits.take_many(caller.principal(), ids.len() as u64);
         let _waited = waited.map_err(|_| Refusal::Quota {
@@ -132,14 +145,36 @@ impl JobApi {
             limit: WAITED_FOR_PER_PRINCIPAL_MAX,
             retry_after: WAITS_RETRY,
         })?;
-        let done = self.wait_for_ends(&ids, count, limit).await?;
-        let mut jobs = Vec::with_capacity(ids.len());
-        for id in ids {
-            let job = self.catalog().get(id);
-            let job = job.map_err(|error| self.store_refusal("reading a job", error))?;
-            jobs.push(self.shown(&job));
-        }
+        let missing = count.saturating_sub(ids.len() - open.len());
+        let done = self.wait_for_ends(&open, missing, limit).await?;
+        let jobs = self.shown_jobs(ids).await?;
         Ok(api::WaitManyResponse { jobs, done })
+    }
+
+    /// Jobs in the form of the wire: at once if they are in memory and few bytes.
+    async fn shown_jobs(&self, ids: Vec<JobId>) -> Result<Vec<api::Job>, Refusal> {
+        let mut bytes = 0;
+        let at_hand = ids.iter().map(|id| {
+            let job = self.catalog().get_in_memory(*id)?;
+            bytes += weight(&job);
+            (bytes <= SHOWN_AT_ONCE_BYTES_MAX).then_some(job)
+        });
+        if let Some(jobs) = at_hand.collect::<Option<Vec<_>>>() {
+            return Ok(jobs.iter().map(|job| self.shown(job)).collect());
+        }
+        let shown = self.reading("reading jobs", move |api, awaited| {
+            let (mut shown, mut bytes) = (Vec::with_capacity(ids.len()), 0);
+            for id in ids {
+                let job = api.shown(&*api.catalog().get(id)?);
+                bytes += sent_bytes(&job);
+                if bytes > ANSWER_BYTES_MAX || !awaited.is_true() {
+                    return Ok(None);
+                }
+                shown.push(job);
+            }
+            Ok(Some(shown))
+        });
+        shown.await?.ok_or(Refusal::AnswerTooLarge { limit: ANSWER_BYTES_MAX })
     }
 
     async fn selected(
@@ -169,7 +204,8 @@ impl JobApi {
         let mut open = JoinSet::new();
         for id in ids {
             let (api, id) = (self.clone(), *id);
-            open.spawn(async move { api.wait_for(id, limit, |job| job.state.is_ended()).await });
+            let ended = async move { api.wait_for(id, limit, |job| job.state.is_ended()).await };
+            open.spawn(turns::shared(ended));
         }
         let mut ended = 0;
         while ended < wanted {

@@ -26,6 +26,7 @@ use super::{
     growth::OutputWatch,
     status::{Refusal, ResumeAt},
     streams::{Stop, StreamPermit},
+    turns,
 };
 use crate::{
     api::{self, watch_events_response::Kind},
@@ -102,12 +103,8 @@ impl JobApi {
         // Whoever asks for the bytes and chooses no types wants what brings them.
         let is_log_wanted =
             types.contains(&api::EventType::Log) || (types.is_empty() && include_log_data);
-        let output = if is_log_wanted {
-            // What is there already is not news: it is told before the watch begins.
-            Some(self.watch_output().await)
-        } else {
-            None
-        };
+        // What is there already is not news: it is told before the watch begins.
+        let output = if is_log_wanted { Some(self.watch_output().await) } else { None };
 
         if start == api::WatchStart::Now && resume_token.is_empty() {
             // A change that the caller has seen already is none that comes later.
@@ -153,7 +150,7 @@ impl JobApi {
             _permit: permit,
         };
         let token = first_token.unwrap_or_else(|| position.token(self.origin()));
-        tokio::spawn(watching.run(begin, head));
+        tokio::spawn(turns::shared(watching.run(begin, head)));
         Ok((Box::pin(ReceiverStream::new(receiver)), token))
     }
 
@@ -296,7 +293,7 @@ impl Watching {
 
     /// Passes an event on if it is for the caller.
     async fn pass(&mut self, event: &JobEvent) -> Result<bool, Stop> {
-        if !self.is_for_caller(event) || !self.is_news(event) {
+        if !self.is_for_caller(event).await || !self.is_news(event) {
             return Ok(false);
         }
         let shown = shape::event(&self.api, event);
@@ -331,8 +328,8 @@ impl Watching {
         }
     }
 
-    fn is_for_caller(&self, event: &JobEvent) -> bool {
-        self.is_wanted(shape::event_type(event.kind)) && self.is_selected(event)
+    async fn is_for_caller(&self, event: &JobEvent) -> bool {
+        self.is_wanted(shape::event_type(event.kind)) && self.is_selected(event).await
     }
 
     /// Whether the snapshot has not told it already.
@@ -350,8 +347,11 @@ impl Watching {
     }
 
     /// Whether the filter selects the job of an event. Output belongs to the state before it.
-    fn is_selected(&self, event: &JobEvent) -> bool {
-        let known = event.job.clone().or_else(|| self.api.catalog().get(event.id).ok());
+    async fn is_selected(&self, event: &JobEvent) -> bool {
+        let known = match &event.job {
+            Some(job) => Some(Arc::clone(job)),
+            None => self.api.job(event.id).await.ok(),
+        };
         let Some(job) = known else {
             // Its folder is gone. What was known of it then is in the event.
             return match &event.outline {

@@ -265,6 +265,11 @@ async fn other_values_out_of_range_are_refused() {
     let filter = Some(JobFilter { job_ids: vec!["../x".to_owned()], ..JobFilter::default() });
     let request = ListRequest { filter, ..ListRequest::default() };
     errors.push(("filter.job_ids[0]", refused(api.list(request).await)));
+    let filter = Some(JobFilter { owner: "x".repeat(257), ..JobFilter::default() });
+    let request = ListRequest { filter: filter.clone(), ..ListRequest::default() };
+    errors.push(("filter.owner", refused(api.list(request).await)));
+    let request = WatchEventsRequest { filter, ..WatchEventsRequest::default() };
+    errors.push(("filter.owner", refused(api.watch_events(request).await)));
     for (field, error) in errors {
         assert_eq!(error.kind(), (Code::InvalidArgument, "INVALID_SPEC"), "{field}");
         assert_eq!(error.fields, [field]);

@@ -32,6 +32,7 @@ mod fixtures;
 mod fixtures_v2;
 mod inbox;
 mod kill;
+mod large_answers;
 mod launch;
 mod leftovers;
 mod limits;

@@ -4,6 +4,7 @@ use std::{ops::RangeInclusive, time::Duration};
 
 use super::choice::choices;
 use crate::{
+    access::PRINCIPAL_BYTES_MAX,
     api,
     job::{
         JobFilter, JobId, JobIdError, JobIdPrefix, Span, StateKind, Time, Violation, any_span,
@@ -41,6 +42,10 @@ pub fn filter(filter: api::JobFilter) -> Result<JobFilter, Vec<Violation>> {
     };
     let created_after = point("filter.created_after", created_after);
     let created_before = point("filter.created_before", created_before);
+    if owner.len() > PRINCIPAL_BYTES_MAX {
+        let rule = format!("must have at most {PRINCIPAL_BYTES_MAX} bytes, as every principal has");
+        violations.push(Violation::new("filter.owner", rule));
+    }
     if !violations.is_empty() {
         return Err(violations);
     }
@@ -190,7 +195,7 @@ mod tests {
             labels: [("A".to_owned(), String::new())].into(),
             created_after: Some(Timestamp { seconds: 0, nanos: -1 }),
             created_before: Some(Timestamp { seconds: i64::MAX, nanos: 0 }),
-            owner: String::new(),
+            owner: "x".repeat(PRINCIPAL_BYTES_MAX + 1),
         })
         .unwrap_err();
         let fields: Vec<_> = violations.iter().map(|fault| fault.field.as_str()).collect();
@@ -200,6 +205,7 @@ mod tests {
             r#"filter.labels["A"]"#,
             "filter.created_after",
             "filter.created_before",
+            "filter.owner",
         ];
         assert_eq!(fields, expected);
     }

@@ -110,6 +110,9 @@ pub(super) fn details(refusal: &Refusal) -> ErrorDetails {
             details.add_quota_failure_violation(*bound, format!("at most {limit} at once"));
             details.set_retry_info(Some(UNDER_WAY_RETRY));
         }
+        Refusal::AnswerTooLarge { limit } => {
+            details.add_quota_failure_violation("answer_bytes", format!("at most {limit}"));
+        }
         Refusal::Unavailable { .. } | Refusal::TooSlow { .. } => {
             details.set_retry_info(Some(AWAY_RETRY));
         }
@@ -224,6 +227,9 @@ fn metadata(refusal: &Refusal) -> HashMap<String, String> {
         }
         Refusal::TooMuchUnderWay { bound, limit, .. } => {
             vec![("bound", (*bound).to_owned()), ("limit", limit.to_string())]
+        }
+        Refusal::AnswerTooLarge { limit } => {
+            vec![("bound", "answer_bytes".to_owned()), ("limit", limit.to_string())]
         }
         Refusal::TooSlow { .. } => vec![("what", "the rest of the request".to_owned())],
         Refusal::DiskFull

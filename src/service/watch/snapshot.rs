@@ -10,15 +10,16 @@ use super::{
 };
 use crate::{
     api::{self, watch_events_response::Kind},
-    catalog::Catalog,
+    catalog::{Catalog, weight},
     job::{Job, JobId, Time},
     service::streams::Stop,
     store::{EventKind, JobEvent},
     sys::clock,
 };
 
-/// Jobs that are read together.
+/// Jobs that are read together, and their bytes in memory, roughly; one job may be larger.
 const PAGE: usize = 256;
+const PAGE_BYTES_MAX: usize = 4 << 20;
 /// How long the end of a snapshot waits for what it showed to be told, so that whoever resumes
 /// behind it does not hear of it again; and how often it looks.
 const TOLD_WAIT: Duration = Duration::from_secs(1);
@@ -81,9 +82,20 @@ impl Watching {
             let page = self.api.blocking("reading a snapshot", move |operations| {
                 let catalog = operations.catalog();
                 let page = catalog.page(&filter, before, PAGE)?;
-                let jobs = page.ids.iter().filter_map(|id| catalog.get(*id).ok());
-                let jobs: Vec<_> = jobs.filter(|job| filter.matches(job)).collect();
-                Ok((jobs, page.ids.last().copied(), page.has_more))
+                let (mut jobs, mut last, mut bytes) = (Vec::new(), None, 0);
+                for id in &page.ids {
+                    if bytes >= PAGE_BYTES_MAX {
+                        return Ok((jobs, last, true));
+                    }
+                    last = Some(*id);
+                    if let Ok(job) = catalog.get(*id)
+                        && filter.matches(&job)
+                    {
+                        bytes += weight(&job);
+                        jobs.push(job);
+                    }
+                }
+                Ok((jobs, last, page.has_more))
             });
             let (jobs, last, has_more) = page.await?;
             for job in jobs {
@@ -114,7 +126,7 @@ impl Watching {
             // History that is gone by now is told of when it is asked for.
             let Ok(events) = self.events().await? else { return Ok(()) };
             for event in events {
-                if self.is_for_caller(&event) && self.is_news(&event) {
+                if self.is_for_caller(&event).await && self.is_news(&event) {
                     return Ok(());
                 }
                 self.position = Position::after(event.sequence);
