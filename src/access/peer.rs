@@ -7,7 +7,7 @@ use std::{
     num::NonZeroU64,
     sync::{
         Arc, LazyLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -18,7 +18,7 @@ use crate::job::Time;
 pub struct Peer {
     /// Where it is.
     pub place: Place,
-    /// Whether a call on the connection has been let in.
+    /// Who has been let in on the connection.
     pub admission: Admission,
     /// How much has come by the connection.
     pub received: Received,
@@ -104,15 +104,26 @@ const REFUSALS_MAX: u64 = 100;
 
 /// Who has been let in on a connection, if anybody, and how many calls are under way that nobody
 /// has to be let in for. Clones share it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Admission(Arc<State>);
 
-#[derive(Debug, Default)]
 struct State {
     /// Zero as long as nobody has been let in.
     principal: AtomicU64,
     open: AtomicU64,
     refused: AtomicU64,
+    /// Somebody was let in, and there was no room for the connection.
+    is_turned_away: AtomicBool,
+    is_kept: Box<dyn Fn(NonZeroU64) -> bool + Send + Sync>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { principal, open, refused, is_turned_away, is_kept: _ } = self;
+        let mut fields = formatter.debug_struct("State");
+        fields.field("principal", principal).field("open", open).field("refused", refused);
+        fields.field("is_turned_away", is_turned_away).finish_non_exhaustive()
+    }
 }
 
 /// A call that nobody has to be let in for, until it is dropped.
@@ -126,24 +137,36 @@ impl Drop for OpenCall {
 }
 
 impl Admission {
-    /// Notes that a call of a principal was let in. The first one counts: a connection is its.
-    pub fn admit(&self, principal: &str) {
-        /// Nobody can find two names that are told apart by nothing.
-        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
-        if !self.is_admitted() {
-            self.0.principal.store(KEY.hash_one(principal).max(1), Ordering::Relaxed);
-        }
+    /// The admission of a new connection. Once somebody is let in on it, `is_kept` is asked whether
+    /// there is room for it, with a number that only connections of the same principal have.
+    pub fn new(is_kept: impl Fn(NonZeroU64) -> bool + Send + Sync + 'static) -> Self {
+        Self(Arc::new(State {
+            principal: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            is_turned_away: AtomicBool::new(false),
+            is_kept: Box::new(is_kept),
+        }))
     }
 
-    /// A number for the principal whose connection it is, other than those of other principals;
-    /// none as long as no call has been let in.
-    pub fn principal(&self) -> Option<NonZeroU64> {
-        NonZeroU64::new(self.0.principal.load(Ordering::Relaxed))
+    /// Notes that a call of a principal was let in. The first one counts: a connection is its.
+    /// Returns false if there is no room for the connection: then it goes, and the call with it.
+    pub fn admit(&self, principal: &str) -> bool {
+        /// Nobody can find two names that are told apart by nothing.
+        static KEY: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+        let principal = NonZeroU64::new(KEY.hash_one(principal)).unwrap_or(NonZeroU64::MIN);
+        let State { principal: first, is_turned_away, is_kept, .. } = &*self.0;
+        let (relaxed, number) = (Ordering::Relaxed, principal.get());
+        let is_first = first.compare_exchange(0, number, relaxed, relaxed).is_ok();
+        if is_first && !is_kept(principal) {
+            is_turned_away.store(true, relaxed);
+        }
+        !is_turned_away.load(relaxed)
     }
 
     /// Whether a call has been let in.
-    pub fn is_admitted(&self) -> bool {
-        self.principal().is_some()
+    fn is_admitted(&self) -> bool {
+        self.0.principal.load(Ordering::Relaxed) != 0
     }
 
     /// Notes that a call was refused for want of a token or the like.

@@ -23,7 +23,7 @@ use super::{
     seats::{Seat, Seats},
     tls::{self, Tls},
 };
-use crate::access::{Admission, Peer, Place};
+use crate::access::Place;
 
 /// How long a connection may take to shake hands and to begin with HTTP/2.
 const GREETING_LIMIT: Duration = Duration::from_secs(10);
@@ -105,8 +105,7 @@ impl Acceptor {
     /// Gives a connection its seat and lets it shake hands, if it has to, beside this task.
     async fn take(&mut self, accepted: Accepted, handshakes: &mut JoinSet<()>) {
         let patience = self.patience();
-        let admission = Admission::default();
-        let Some(seat) = self.seats.take(&admission).await else {
+        let Some(seat) = self.seats.take().await else {
             self.trouble.tell("every connection is in use: a new one was closed", None);
             return;
         };
@@ -120,8 +119,7 @@ impl Acceptor {
                 // Answers are small and waited for. It fails only if the peer has gone.
                 let _ = stream.set_nodelay(true);
                 if let Socket::Tcp(_, Some(tls)) = &self.socket {
-                    let (client, acceptor) =
-                        (Client { address, admission, seat, patience }, tls.acceptor());
+                    let (client, acceptor) = (Client { address, seat, patience }, tls.acceptor());
                     let ready = self.ready.clone();
                     handshakes.spawn(async move {
                         if let Some(connection) = client.shake(acceptor, stream).await {
@@ -134,7 +132,7 @@ impl Acceptor {
                 (Stream::Tcp(stream), place)
             }
         };
-        let connection = Connection::new(stream, Peer::new(place, admission), seat, patience);
+        let connection = Connection::new(stream, place, seat, patience);
         // If nobody takes it any more the loop ends.
         let _ = self.ready.send(connection).await;
     }
@@ -156,7 +154,7 @@ impl Acceptor {
             return;
         }
         self.trouble.tell("cannot accept connections; it is tried again", Some(error));
-        self.seats.cut_one();
+        self.seats.cut_stranger();
         tokio::time::sleep(ACCEPT_PAUSE).await;
     }
 }
@@ -164,7 +162,6 @@ impl Acceptor {
 /// Somebody who has connected and not yet shaken hands.
 struct Client {
     address: SocketAddr,
-    admission: Admission,
     seat: Seat,
     patience: Patience,
 }
@@ -177,7 +174,7 @@ impl Client {
             () = &mut self.patience => return None,
             shaken = acceptor.accept(stream) => shaken,
         };
-        let Client { address, admission, seat, patience } = self;
+        let Client { address, seat, patience } = self;
         let stream = match shaken {
             Ok(stream) => stream,
             Err(error) => {
@@ -193,7 +190,7 @@ impl Client {
         };
         let place = Place::Tcp { address, is_encrypted: true, certificate };
         let stream = Stream::Tls(Box::new(stream));
-        Some(Connection::new(stream, Peer::new(place, admission), seat, patience))
+        Some(Connection::new(stream, place, seat, patience))
     }
 }
 

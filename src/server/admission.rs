@@ -105,18 +105,20 @@ where
                 let status = Status::from(Refusal::Unauthenticated(denied));
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
+            // The connection goes, as there is no room for it, and the call with it.
+            Ok(None) => Box::pin(std::future::pending()),
             // Before the body is read: it may be large, or never come.
-            Ok(identity) if !may_call(&identity, request.uri().path()) => {
+            Ok(Some(identity)) if !may_call(&identity, request.uri().path()) => {
                 let call = call_of(request.uri().path()).unwrap_or(Call::Reflection);
                 let place = request.extensions().get::<Peer>().map(|peer| peer.place.clone());
                 Box::pin(self.layer.clone().refuse(identity, place, call))
             }
             // Only what came with a token or a certificate can be over before it has ended. What
             // may have done something is answered all the same, or its caller would not know what.
-            Ok(identity) if !identity.may_end() || !waits(request.uri().path()) => {
+            Ok(Some(identity)) if !identity.may_end() || !waits(request.uri().path()) => {
                 Box::pin(self.inner.call(request))
             }
-            Ok(identity) => {
+            Ok(Some(identity)) => {
                 let over = self.layer.clone().over(identity);
                 Box::pin(guard(self.inner.call(request), Box::pin(over)))
             }
@@ -195,18 +197,20 @@ impl AdmissionLayer {
         Ok(Status::from(refusal).into_http())
     }
 
-    /// Lets a call in, and notes on it who makes it.
-    fn admit<B>(&self, request: &mut Request<B>) -> Result<Identity, Denied> {
+    /// Lets a call in, and notes on it who makes it; none if its connection has no room.
+    fn admit<B>(&self, request: &mut Request<B>) -> Result<Option<Identity>, Denied> {
         // Without a peer nothing is known but what the call brings along.
         let peer = request.extensions().get::<Peer>().cloned().ok_or(Denied::NoToken)?;
         let headers = request.headers().get_all(AUTHORIZATION);
         let headers = headers.iter().map(HeaderValue::as_bytes);
         let identity = self.gate.admit(&peer.place, headers, Time::from(clock::now()))?;
-        peer.admission.admit(&identity.principal);
+        if !peer.admission.admit(&identity.principal) {
+            return Ok(None);
+        }
         // Nothing behind the gate has a use for the token.
         request.headers_mut().remove(AUTHORIZATION);
         request.extensions_mut().insert(identity.clone());
-        Ok(identity)
+        Ok(Some(identity))
     }
 
     /// Returns why a caller that was let in would not be any more, once that is so.

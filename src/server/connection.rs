@@ -16,7 +16,7 @@ use tokio_rustls::server::TlsStream;
 use tonic::transport::server::Connected;
 
 use super::seats::Seat;
-use crate::access::Peer;
+use crate::access::{Peer, Place};
 
 /// What a client must have sent in time: the preface of HTTP/2 and the head of the frame after it
 /// (RFC 9113, 3.4 and 4.1).
@@ -57,7 +57,8 @@ struct Greeting {
 
 impl Connection {
     /// A connection that has to speak before `patience` ends.
-    pub(super) fn new(stream: Stream, peer: Peer, seat: Seat, patience: Patience) -> Connection {
+    pub(super) fn new(stream: Stream, place: Place, seat: Seat, patience: Patience) -> Connection {
+        let peer = Peer::new(place, seat.admission.clone());
         let greeting = Some(Greeting { bytes_left: GREETING_BYTES, patience });
         Connection { stream, peer, seat, greeting, cut: None }
     }

@@ -1,12 +1,13 @@
 //! How many connections there may be at once, and which has to go when one too many comes.
 //!
-//! The oldest on which nobody has been let in goes first, so a crowd of strangers cannot keep out
-//! whoever has a token. A principal that holds more than its share of the seats loses its newest
-//! ones to others that come, so it cannot keep them out either. Otherwise connections that somebody
-//! uses are never cut here.
+//! Strangers, on whose connections nobody was let in yet, make room for each other only: however
+//! many come, nobody who was let in goes for them. A part of the seats is theirs alone, so whoever
+//! has a token has some time to be let in. Who is let in when the other seats are all taken gets
+//! one of the principal that has most of them, if that has more than its share. With few seats
+//! there is no such part, and who was let in is never cut.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     num::NonZeroU64,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -20,11 +21,10 @@ use crate::access::Admission;
 /// the machine is overloaded.
 const LEAVE_LIMIT: Duration = Duration::from_millis(500);
 
-/// The part of the seats that no principal is to fill when others come: a quarter.
+/// The part of the seats that no principal is to exceed when others are let in: a quarter.
 const SHARE: usize = 4;
-/// The part of the seats that strangers hold at least before they make room for each other where
-/// a principal has more than its share: whoever comes then has some time to be let in.
-const STRANGERS: usize = 16;
+/// The part of the seats that is for strangers alone: a sixteenth, and none of fewer than sixteen.
+const RESERVE: usize = 16;
 
 /// The seats of one address.
 pub(super) struct Seats {
@@ -34,25 +34,36 @@ pub(super) struct Seats {
     freed: Notify,
 }
 
+/// Once it is dropped the connection has to go. Its task wakes up, so nobody drops it who has
+/// locked the seats.
+type Cut = oneshot::Sender<()>;
+
 #[derive(Default)]
 struct Taken {
     next: u64,
     /// All connections that hold a descriptor, also those that were told to go.
     open: usize,
-    /// Those that may stay, by age, the oldest first.
-    staying: BTreeMap<u64, Sitting>,
+    /// Those that may stay and on which nobody was let in, by age, the oldest first.
+    strangers: BTreeMap<u64, Cut>,
+    /// Those that may stay and on which somebody was let in, and who.
+    admitted: BTreeMap<u64, (NonZeroU64, Cut)>,
+    crowds: Crowds,
 }
 
-struct Sitting {
-    admission: Admission,
-    /// Once it is dropped the connection has to go.
-    _cut: oneshot::Sender<()>,
+/// The connections of each principal that was let in and may stay.
+#[derive(Default)]
+struct Crowds {
+    numbers: HashMap<NonZeroU64, BTreeSet<u64>>,
+    /// All principals, by how many each has.
+    sizes: BTreeSet<(usize, NonZeroU64)>,
 }
 
 /// The seat of one connection, free again once it is dropped.
 pub(super) struct Seat {
     number: u64,
     seats: Arc<Seats>,
+    /// Who is let in on the connection; the seats hear of it.
+    pub(super) admission: Admission,
     /// Resolves when the seat is taken away.
     pub(super) cut: oneshot::Receiver<()>,
 }
@@ -62,7 +73,7 @@ enum Found {
     Seat(Seat),
     /// One is about to be free.
     Soon,
-    /// Everybody who sits was let in and has no more than its share.
+    /// On each connection somebody was let in.
     None,
 }
 
@@ -71,11 +82,11 @@ impl Seats {
         Arc::new(Seats { most, taken: Mutex::default(), freed: Notify::new() })
     }
 
-    /// A seat for a connection that has just come; none if all are taken by admitted ones
-    /// that keep to their shares. Only one task may wait at a time.
-    pub(super) async fn take(self: &Arc<Seats>, admission: &Admission) -> Option<Seat> {
+    /// A seat for a connection that has just come; none if no stranger can make room for it. Only
+    /// one task may wait at a time.
+    pub(super) async fn take(self: &Arc<Seats>) -> Option<Seat> {
         loop {
-            match self.find(admission) {
+            match self.find() {
                 Found::Seat(seat) => return Some(seat),
                 Found::None => return None,
                 Found::Soon => {
@@ -85,25 +96,42 @@ impl Seats {
         }
     }
 
-    /// Cuts the connection that has to go first, if there is one.
-    pub(super) fn cut_one(&self) {
-        self.taken().cut_one(self.most);
+    /// Cuts the oldest connection on which nobody was let in, if there is one.
+    pub(super) fn cut_stranger(&self) {
+        let cut = self.taken().strangers.pop_first();
+        drop(cut);
     }
 
-    fn find(self: &Arc<Seats>, admission: &Admission) -> Found {
+    fn find(self: &Arc<Seats>) -> Found {
         let mut taken = self.taken();
         if taken.open >= self.most {
-            let is_one_leaving = taken.open > taken.staying.len();
-            let is_soon = is_one_leaving || taken.cut_one(self.most);
+            let is_one_leaving = taken.open > taken.strangers.len() + taken.admitted.len();
+            let cut = if is_one_leaving { None } else { taken.strangers.pop_first() };
+            drop(taken);
+            let is_soon = is_one_leaving || cut.is_some();
             return if is_soon { Found::Soon } else { Found::None };
         }
         let number = taken.next;
         taken.next += 1;
         taken.open += 1;
         let (sender, cut) = oneshot::channel();
-        let sitting = Sitting { admission: admission.clone(), _cut: sender };
-        taken.staying.insert(number, sitting);
-        Found::Seat(Seat { number, seats: Arc::clone(self), cut })
+        taken.strangers.insert(number, sender);
+        let seats = Arc::downgrade(self);
+        let admission = Admission::new(move |principal| {
+            seats.upgrade().is_some_and(|seats| seats.let_in(number, principal))
+        });
+        Found::Seat(Seat { number, seats: Arc::clone(self), admission, cut })
+    }
+
+    /// Notes that a principal was let in on a connection, and cuts one if there are too many such
+    /// now. Returns whether this one has kept its seat.
+    fn let_in(&self, number: u64, principal: NonZeroU64) -> bool {
+        let mut taken = self.taken();
+        let cut = taken.let_in(number, principal, self.most);
+        let is_kept = taken.admitted.contains_key(&number);
+        drop(taken);
+        drop(cut);
+        is_kept
     }
 
     fn taken(&self) -> MutexGuard<'_, Taken> {
@@ -112,147 +140,65 @@ impl Seats {
 }
 
 impl Taken {
-    /// Cuts one of at most `most` connections; false if none has to go.
-    fn cut_one(&mut self, most: usize) -> bool {
-        let is_stranger = |sitting: &&Sitting| !sitting.admission.is_admitted();
-        let strangers = self.staying.values().filter(is_stranger).count();
-        let oldest = || self.staying.iter().find(|(_, one)| is_stranger(one)).map(|(age, _)| *age);
-        let number = if strangers > most / STRANGERS {
-            oldest()
-        } else {
-            self.newest_of_crowd((most / SHARE).max(1)).or_else(oldest)
-        };
-        number.and_then(|number| self.staying.remove(&number)).is_some()
+    /// Moves a stranger to those who were let in. Returns the one that has to go for it: itself
+    /// unless another principal has more than its share and more than this one.
+    fn let_in(&mut self, number: u64, principal: NonZeroU64, most: usize) -> Option<Cut> {
+        let cut = self.strangers.remove(&number)?;
+        self.admitted.insert(number, (principal, cut));
+        self.crowds.change(principal, |numbers| numbers.insert(number));
+        if self.admitted.len() <= most - most / RESERVE {
+            return None;
+        }
+        let floor = self.crowds.size(principal).max(most / SHARE);
+        let newest = self.crowds.newest_of_largest(floor);
+        self.leave(newest.unwrap_or(number))
     }
 
-    /// The newest connection of the principal that has the most, if that is more than `share`.
-    fn newest_of_crowd(&self, share: usize) -> Option<u64> {
-        let mut crowds: HashMap<NonZeroU64, (usize, u64)> = HashMap::new();
-        for (number, sitting) in &self.staying {
-            if let Some(principal) = sitting.admission.principal() {
-                let (count, newest) = crowds.entry(principal).or_default();
-                (*count, *newest) = (*count + 1, *number);
-            }
+    /// Takes one out of those that may stay, if it is still there.
+    fn leave(&mut self, number: u64) -> Option<Cut> {
+        if let Some((principal, cut)) = self.admitted.remove(&number) {
+            self.crowds.change(principal, |numbers| numbers.remove(&number));
+            return Some(cut);
         }
-        let largest = crowds.into_values().max_by_key(|(count, _)| *count);
-        largest.filter(|(count, _)| *count > share).map(|(_, newest)| newest)
+        self.strangers.remove(&number)
+    }
+}
+
+impl Crowds {
+    /// Changes which connections a principal has.
+    fn change(&mut self, principal: NonZeroU64, change: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let numbers = self.numbers.entry(principal).or_default();
+        self.sizes.remove(&(numbers.len(), principal));
+        change(numbers);
+        if numbers.is_empty() {
+            self.numbers.remove(&principal);
+        } else {
+            self.sizes.insert((numbers.len(), principal));
+        }
+    }
+
+    fn size(&self, principal: NonZeroU64) -> usize {
+        self.numbers.get(&principal).map_or(0, BTreeSet::len)
+    }
+
+    /// The newest connection of the principal that has the most, if those are more than `floor`.
+    fn newest_of_largest(&self, floor: usize) -> Option<u64> {
+        let (size, principal) = self.sizes.last()?;
+        let numbers = self.numbers.get(principal).filter(|_| *size > floor)?;
+        numbers.last().copied()
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut taken = self.seats.taken();
-        taken.staying.remove(&self.number);
+        let cut = taken.leave(self.number);
         taken.open -= 1;
         drop(taken);
+        drop(cut);
         self.seats.freed.notify_one();
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn stranger() -> Admission {
-        Admission::default()
-    }
-
-    fn admitted(principal: &str) -> Admission {
-        let admission = Admission::default();
-        admission.admit(principal);
-        admission
-    }
-
-    /// A seat for a stranger while `leaving` goes as soon as it is told to.
-    async fn take_from(seats: &Arc<Seats>, leaving: Seat) -> Seat {
-        let left = async {
-            let Seat { cut, .. } = &mut { leaving };
-            cut.await
-        };
-        let newcomer = stranger();
-        let (seat, cut) = tokio::join!(seats.take(&newcomer), left);
-        assert!(cut.is_err());
-        seat.unwrap()
-    }
-
-    fn is_cut(seat: &mut Seat) -> bool {
-        seat.cut.try_recv() != Err(oneshot::error::TryRecvError::Empty)
-    }
-
-    #[tokio::test]
-    async fn the_oldest_stranger_makes_room_and_who_was_let_in_stays() {
-        let seats = Seats::new(3);
-        let mut guest = seats.take(&admitted("ada")).await.unwrap();
-        let first = seats.take(&stranger()).await.unwrap();
-        let mut second = seats.take(&stranger()).await.unwrap();
-        let _third = take_from(&seats, first).await;
-        assert!(!is_cut(&mut guest) && !is_cut(&mut second));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_newcomer_does_not_wait_for_ever_nor_cut_a_second_one() {
-        let seats = Seats::new(2);
-        let mut first = seats.take(&stranger()).await.unwrap();
-        let mut second = seats.take(&stranger()).await.unwrap();
-        assert!(seats.take(&stranger()).await.is_none());
-        assert!(is_cut(&mut first) && !is_cut(&mut second));
-        drop(first);
-        assert!(seats.take(&stranger()).await.is_some());
-        assert!(!is_cut(&mut second));
-    }
-
-    #[tokio::test]
-    async fn when_nobody_has_to_go_the_newcomer_does_until_a_seat_is_free() {
-        let seats = Seats::new(4);
-        let one = seats.take(&admitted("ada")).await.unwrap();
-        let mut others = Vec::new();
-        for principal in ["bob", "cyd", "dan"] {
-            others.push(seats.take(&admitted(principal)).await.unwrap());
-        }
-        assert!(seats.take(&stranger()).await.is_none());
-        drop(one);
-        assert!(seats.take(&stranger()).await.is_some());
-        assert!(!others.iter_mut().any(is_cut));
-    }
-
-    #[tokio::test]
-    async fn who_holds_more_than_its_share_loses_its_newest_to_whoever_comes() {
-        let seats = Seats::new(32);
-        let mut other = seats.take(&admitted("bob")).await.unwrap();
-        let mut crowd = Vec::new();
-        while crowd.len() < 31 {
-            crowd.push(seats.take(&admitted("ada")).await.unwrap());
-        }
-        let mut newcomers = Vec::new();
-        for _ in 0..3 {
-            newcomers.push(take_from(&seats, crowd.pop().unwrap()).await);
-        }
-        // There are more than a few of them now: each makes room for the next.
-        let oldest = newcomers.remove(0);
-        newcomers.push(take_from(&seats, oldest).await);
-        assert!(!is_cut(&mut other) && !crowd.iter_mut().any(is_cut));
-    }
-
-    #[tokio::test]
-    async fn who_holds_no_more_than_its_share_loses_nothing() {
-        let seats = Seats::new(32);
-        let mut taken = Vec::new();
-        for principal in ["ada", "bob", "cyd", "dan"] {
-            for _ in 0..8 {
-                taken.push(seats.take(&admitted(principal)).await.unwrap());
-            }
-        }
-        assert!(seats.take(&stranger()).await.is_none());
-        assert!(!taken.iter_mut().any(is_cut));
-    }
-
-    #[tokio::test]
-    async fn one_can_be_cut_to_make_room_for_something_else() {
-        let seats = Seats::new(2);
-        let mut guest = seats.take(&admitted("ada")).await.unwrap();
-        let mut alone = seats.take(&stranger()).await.unwrap();
-        seats.cut_one();
-        seats.cut_one();
-        assert!(is_cut(&mut alone) && !is_cut(&mut guest));
-    }
-}
+mod tests;

@@ -1,14 +1,17 @@
 //! More connections than there is room for.
 
 use jobwarden::api::{
-    ExecRequest, ListRequest, WatchEventsRequest, job_service_client::JobServiceClient,
-    watch_events_response::Kind,
+    ExecRequest, ListRequest, WatchEventsRequest, WatchEventsResponse,
+    job_service_client::JobServiceClient, watch_events_response::Kind,
 };
 use tokio::net::TcpStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
 
 use crate::harness::{
-    DEADLINE, Daemon, Setup, bearer, eventually,
+    Api, DEADLINE, Daemon, Setup, bearer, eventually,
     frames::farewell,
     over_tcp, shell,
     tls::{Authority, ClientSetup, Files, TlsClient},
@@ -24,6 +27,67 @@ const GREETING_LIMIT: std::time::Duration = std::time::Duration::from_secs(10);
 /// The descriptors of a service that is short of them. It has 18 of its own, and may take a quarter
 /// of the limit for the connections of each address.
 const OPEN_FILES: usize = 30;
+
+/// How often strangers connect that never say who they are.
+const BARE: usize = 100;
+
+/// The most connections, where that matters, and how many of them are for strangers alone.
+const MOST: usize = 40;
+const RESERVED: usize = 2;
+
+/// A stream of events on a connection of its own.
+struct Watch {
+    events: Streaming<WatchEventsResponse>,
+    /// Keeps the connection.
+    _api: Api,
+}
+
+impl Watch {
+    /// None if there is no room for the connection.
+    async fn begin(daemon: &Daemon, token: &str) -> Option<Watch> {
+        let mut api = over_tcp(daemon, Some(token)).await;
+        let request = api.watch_events(WatchEventsRequest::default());
+        let answer = within("an answer or a refusal", request).await;
+        Some(Watch { events: answer.ok()?.into_inner(), _api: api })
+    }
+
+    /// False if the stream ends before.
+    async fn hears_of(&mut self, id: &str) -> bool {
+        let heard = async {
+            while let Ok(Some(response)) = self.events.message().await {
+                let Some(Kind::Event(event)) = response.kind else { continue };
+                if event.job.is_some_and(|job| job.job_id == id) {
+                    return true;
+                }
+            }
+            false
+        };
+        within("the event or the end", heard).await
+    }
+}
+
+async fn limited(connections: usize) -> Daemon {
+    let setup = Setup::flags(&["--max-connections", &connections.to_string()]);
+    Daemon::start_with(Setup { needs_token: true, ..setup }).await
+}
+
+async fn all_that_one_may_have(daemon: &Daemon, token: &str) -> Vec<Watch> {
+    let mut crowd = Vec::new();
+    while crowd.len() < MOST - RESERVED {
+        crowd.push(Watch::begin(daemon, token).await.expect("there is room"));
+    }
+    crowd
+}
+
+/// Checks that none has been cut.
+async fn all_hear_of_a_job(daemon: &Daemon, watches: &mut [Watch]) {
+    let request = ExecRequest { spec: Some(shell("true")), ..ExecRequest::default() };
+    let answer = daemon.api_over_socket().await.exec(request).await;
+    let id = answer.unwrap().into_inner().job.unwrap().job_id;
+    for watch in watches {
+        assert!(watch.hears_of(&id).await, "the watch goes on");
+    }
+}
 
 async fn is_answered(mut api: JobServiceClient<Channel>) -> bool {
     within("an answer or a refusal", api.list(ListRequest::default())).await.is_ok()
@@ -91,52 +155,69 @@ async fn a_crowd_that_never_shakes_hands_keeps_nobody_out() {
 }
 
 #[tokio::test]
-async fn when_everybody_has_its_share_the_next_one_waits_until_somebody_goes() {
-    let setup = Setup::flags(&["--max-connections", "4"]);
-    let daemon = Daemon::start_with(Setup { needs_token: true, ..setup }).await;
-    let tokens = ["ada", "bob", "cyd", "dan"].map(|name| token(&daemon, name, "reader", &[]));
-    let mut apis = Vec::new();
-    for token in &tokens {
-        let mut api = over_tcp(&daemon, Some(token)).await;
-        within("an answer", api.list(ListRequest::default())).await.unwrap();
-        apis.push(api);
+async fn of_few_connections_none_is_cut_and_the_next_one_waits_until_somebody_goes() {
+    let daemon = limited(3).await;
+    let [ada, bob] = ["ada", "bob"].map(|name| token(&daemon, name, "reader", &[]));
+    // One principal may have all of them.
+    let mut watches = Vec::new();
+    for token in [&ada, &ada, &bob] {
+        watches.push(Watch::begin(&daemon, token).await.expect("there is room"));
     }
-    let refused = TcpStream::connect(daemon.tcp()).await.unwrap();
-    within("it is closed at once", farewell(refused)).await;
-    drop(apis);
-    newcomers_are_answered_again(&daemon, Some(&tokens[0])).await;
+    for _ in 0..BARE {
+        let refused = TcpStream::connect(daemon.tcp()).await.unwrap();
+        within("it is closed at once", farewell(refused)).await;
+    }
+    all_hear_of_a_job(&daemon, &mut watches).await;
+    drop(watches);
+    newcomers_are_answered_again(&daemon, Some(&ada)).await;
 }
 
 #[tokio::test]
 async fn a_principal_that_takes_all_connections_keeps_no_other_out() {
-    let setup = Setup::flags(&["--max-connections", "40"]);
-    let daemon = Daemon::start_with(Setup { needs_token: true, ..setup }).await;
+    let daemon = limited(MOST).await;
     let [greedy, other] = ["greedy", "other"].map(|name| token(&daemon, name, "reader", &[]));
-    let mut crowd = Vec::new();
-    for _ in 0..40 {
-        let mut api = over_tcp(&daemon, Some(&greedy)).await;
-        let watch = within("an answer", api.watch_events(WatchEventsRequest::default())).await;
-        crowd.push((watch.unwrap().into_inner(), api));
-    }
-    for _ in 0..20 {
+    let mut crowd = all_that_one_may_have(&daemon, &greedy).await;
+    let mut others = Vec::new();
+    for _ in 0..10 {
         let mut api = over_tcp(&daemon, Some(&other)).await;
         within("an answer", api.list(ListRequest::default())).await.unwrap();
+        others.push(api);
     }
-    // The first of them has lost nothing by it: it hears of a job that begins now.
-    let request = ExecRequest { spec: Some(shell("true")), ..ExecRequest::default() };
-    let answer = daemon.api_over_socket().await.exec(request).await;
-    let id = answer.unwrap().into_inner().job.unwrap().job_id;
-    let (watch, _) = &mut crowd[0];
-    let heard = async {
-        while let Some(response) = watch.message().await.unwrap() {
-            let Some(Kind::Event(event)) = response.kind else { continue };
-            if event.job.is_some_and(|job| job.job_id == id) {
-                return;
-            }
-        }
-        panic!("the watch ended");
-    };
-    within("the event", heard).await;
+    // It has lost its newest ones, one for each of the others.
+    for mut watch in crowd.split_off(crowd.len() - others.len()) {
+        assert!(!watch.hears_of("no job").await);
+    }
+    all_hear_of_a_job(&daemon, &mut crowd).await;
+}
+
+#[tokio::test]
+async fn strangers_that_connect_again_and_again_cut_nobody_who_was_let_in() {
+    let daemon = limited(MOST).await;
+    let reader = token(&daemon, "reader", "reader", &[]);
+    let mut crowd = all_that_one_may_have(&daemon, &reader).await;
+    for _ in 0..BARE {
+        drop(TcpStream::connect(daemon.tcp()).await.unwrap());
+    }
+    let mut open = Vec::new();
+    for _ in 0..BARE {
+        open.push(TcpStream::connect(daemon.tcp()).await.unwrap());
+    }
+    // All but the last have made room for each other.
+    for stream in open.drain(..BARE - RESERVED) {
+        within("it is sent away", farewell(stream)).await;
+    }
+    all_hear_of_a_job(&daemon, &mut crowd).await;
+}
+
+#[tokio::test]
+async fn a_principal_alone_keeps_its_connections_and_has_the_next_turned_away() {
+    let daemon = limited(MOST).await;
+    let reader = token(&daemon, "reader", "reader", &[]);
+    let mut crowd = all_that_one_may_have(&daemon, &reader).await;
+    for _ in 0..20 {
+        assert!(Watch::begin(&daemon, &reader).await.is_none());
+    }
+    all_hear_of_a_job(&daemon, &mut crowd).await;
 }
 
 #[tokio::test]
