@@ -19,6 +19,7 @@ mod streams;
 mod tail;
 pub mod text;
 mod turns;
+mod unread;
 mod wait;
 mod watch;
 
@@ -51,6 +52,7 @@ pub use self::{
     follow::Follow,
     intake::{Held, Intake, SMALL_REQUEST_BYTES_MAX},
     limits::Limits,
+    unread::{Reader, Unread, Weight},
 };
 
 /// How often a job that is being removed is looked at by those who wait for it.
@@ -77,6 +79,7 @@ struct Shared {
     start_time: Time,
     streams: Arc<Streams>,
     logs: Arc<Streams>,
+    stream_bytes: Arc<Unread>,
     output_watchers: Arc<OutputWatchers>,
     audit: Arc<Audit>,
     turns: Turns,
@@ -107,6 +110,7 @@ impl JobApi {
             start_time,
             streams,
             logs,
+            stream_bytes: Unread::of_streams(),
             output_watchers,
             audit,
             turns: Turns::default(),

@@ -54,7 +54,7 @@ fn begin(
     *request.uri_mut() = path.parse().unwrap();
     let (principal, role) = (principal.to_owned(), Role::Admin);
     request.extensions_mut().insert(Identity { principal, role, token: None, expires: None });
-    Ok((wire, layer.bound(request)?))
+    Ok((wire, layer.bound(request)?.0))
 }
 
 /// What the service reads next, if there is anything: bytes, the end, or a refusal.
