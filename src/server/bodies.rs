@@ -1,8 +1,10 @@
-//! What comes of a request after its headers: counted, and whole in time.
+//! What comes of a request after its headers: counted, and whole in time. And the answers, counted.
 //!
 //! It stands behind the gate, so it knows whose requests they are. Strangers, whose one call is
 //! bounded elsewhere, have the same time. A message counts with the length that it begins with,
 //! before any more of it is taken in: the library makes room for all of it at that moment.
+
+mod answers;
 
 use std::{
     pin::Pin,
@@ -26,8 +28,10 @@ use tower::{Layer, Service};
 use crate::{
     access::{Identity, Peer, Received},
     job::Violation,
-    service::{Held, Intake, status::Refusal},
+    service::{Held, Intake, Unread, status::Refusal},
 };
+
+use self::answers::Counting;
 
 /// How long any request may take to come.
 const BODY_GRACE: Duration = Duration::from_secs(30);
@@ -41,17 +45,22 @@ const STREAMING: &str = "/grpc.reflection.";
 /// The largest request of reflection; each such stream counts as one, for as long as it is open.
 pub(super) const REFLECTION_REQUEST_BYTES_MAX: usize = 64 * 1024;
 
-/// Bounds the bodies of requests.
+/// Bounds the bodies of requests and of answers.
 #[derive(Clone, Debug)]
 pub(super) struct BodiesLayer {
     intake: Arc<Intake>,
+    unread: Arc<Unread>,
     request_bytes_max: u64,
 }
 
 impl BodiesLayer {
     /// A larger message than `request_bytes_max` is refused by whoever decodes it.
     pub(super) fn new(request_bytes_max: u64) -> Self {
-        Self { intake: Intake::new(request_bytes_max), request_bytes_max }
+        Self {
+            intake: Intake::new(request_bytes_max),
+            unread: Unread::of_answers(),
+            request_bytes_max,
+        }
     }
 }
 
@@ -63,7 +72,7 @@ impl<S> Layer<S> for BodiesLayer {
     }
 }
 
-/// A service whose requests have bounds.
+/// A service whose requests and answers have bounds.
 #[derive(Clone, Debug)]
 pub(super) struct Bounded<S> {
     inner: S,
@@ -72,7 +81,8 @@ pub(super) struct Bounded<S> {
 
 /// What a call comes to.
 pub(super) enum Answer<F> {
-    Served(F),
+    /// With how its answer counts until there is one. That of a stranger does not.
+    Served(F, Option<Counting>),
     /// None once it has been told.
     Refused(Option<Box<Response<Body>>>),
 }
@@ -85,7 +95,12 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         match &mut *self {
-            Self::Served(call) => Pin::new(call).poll(context),
+            Self::Served(call, counting) => {
+                Pin::new(call).poll(context).map_ok(|answer| match counting.take() {
+                    Some(counting) => counting.count(answer),
+                    None => answer,
+                })
+            }
             Self::Refused(refusal) => {
                 refusal.take().map_or(Poll::Pending, |refusal| Poll::Ready(Ok(*refusal)))
             }
@@ -108,14 +123,24 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         match self.layer.bound(request) {
-            Ok(request) => Answer::Served(self.inner.call(request)),
+            Ok((request, counting)) => Answer::Served(self.inner.call(request), counting),
             Err(refusal) => Answer::Refused(Some(Box::new(Status::from(refusal).into_http()))),
         }
     }
 }
 
 impl BodiesLayer {
-    fn bound(&self, mut request: Request<Body>) -> Result<Request<Body>, Refusal> {
+    fn bound(
+        &self,
+        mut request: Request<Body>,
+    ) -> Result<(Request<Body>, Option<Counting>), Refusal> {
+        let caller = request.extensions().get::<Identity>();
+        let reader = caller.map(|caller| self.unread.reader(&caller.principal));
+        let counting = reader.map(|reader| Counting::begin(&mut request, reader)).transpose()?;
+        Ok((self.bound_body(request)?, counting.flatten()))
+    }
+
+    fn bound_body(&self, mut request: Request<Body>) -> Result<Request<Body>, Refusal> {
         if request.body().is_end_stream() {
             return Ok(request);
         }

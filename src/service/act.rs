@@ -7,7 +7,7 @@ use crate::{
     api,
     api::update_timeout_request::Change,
     job::{StopRequest, Time, Violation, check_signal, check_stop_reason, positive_span},
-    operations::{OperationError, TimeoutWish},
+    operations::{OperationError, Operations, TimeoutWish},
     store::KillScope,
     sys::clock,
 };
@@ -16,6 +16,22 @@ use crate::{
 const SIGNAL_DEFAULT: i32 = 15;
 
 impl JobApi {
+    /// Runs what changes something. Its answer will have to be given, so it does not begin while its
+    /// caller leaves too many unread; and it looks when its turn has come, not when it asks for it.
+    pub(super) async fn changing<T: Send + 'static>(
+        &self,
+        caller: &Caller,
+        doing: &'static str,
+        work: impl FnOnce(&Operations) -> Result<T, OperationError> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let caller = caller.clone();
+        let work = move |operations: &Operations| match caller.check_unread() {
+            Ok(()) => work(operations).map(Ok),
+            Err(refusal) => Ok(Err(refusal)),
+        };
+        self.blocking(doing, work).await?
+    }
+
     pub(super) async fn kill(
         &self,
         caller: Caller,
@@ -32,7 +48,7 @@ impl JobApi {
         };
         caller.note(format!("signal {signal}"));
         let (job, delivered) = self
-            .blocking("sending a signal", move |operations| {
+            .changing(&caller, "sending a signal", move |operations| {
                 operations.kill(id, signal, scope, actor)
             })
             .await?;
@@ -57,7 +73,7 @@ impl JobApi {
         let time = Time::from(clock::now());
         let stop = StopRequest { time, reason, actor, grace_period };
         let job = self
-            .blocking("cancelling a job", move |operations| operations.cancel(id, &stop))
+            .changing(&caller, "cancelling a job", move |operations| operations.cancel(id, &stop))
             .await?;
         tracing::info!(job = %id, "cancel accepted");
         Ok(api::CancelResponse { job: Some(self.shown(&job)) })
@@ -78,7 +94,7 @@ impl JobApi {
         if force {
             caller.note("force");
         }
-        self.blocking("deleting a job", move |operations| {
+        self.changing(&caller, "deleting a job", move |operations| {
             match operations.delete(id, force, actor) {
                 Err(OperationError::Store(error)) if allow_missing && error.is_missing() => Ok(()),
                 deleted => deleted,
@@ -100,7 +116,7 @@ impl JobApi {
         self.may_touch(&caller, id).await?;
         let set = set.into_iter().collect();
         let job = self
-            .blocking("changing labels", move |operations| {
+            .changing(&caller, "changing labels", move |operations| {
                 let _held = held;
                 operations.update_labels(id, &set, &remove)
             })
@@ -130,7 +146,7 @@ impl JobApi {
             }
         };
         let job = self
-            .blocking("changing a time limit", move |operations| {
+            .changing(&caller, "changing a time limit", move |operations| {
                 operations.update_timeout(id, wish)
             })
             .await?;

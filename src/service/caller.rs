@@ -10,7 +10,7 @@ use std::{
 
 use tonic::Request;
 
-use super::{JobApi, status::Refusal};
+use super::{JobApi, Reader, status::Refusal};
 use crate::{
     access::{Audit, Call, Entry, Identity, Peer, Place, Reach},
     job::{Actor, Job, JobFilter, JobId},
@@ -23,6 +23,8 @@ pub(super) struct Caller {
     identity: Identity,
     place: Place,
     call: Call,
+    /// Of the answer. None where answers are not counted.
+    reader: Option<Reader>,
     notes: Arc<Notes>,
 }
 
@@ -44,7 +46,13 @@ impl Caller {
             return Err(Refusal::Internal { doing: "looking who calls" });
         };
         let (identity, place) = (identity.clone(), peer.place.clone());
-        Ok(Self { identity, place, call, notes: Arc::default() })
+        let reader = extensions.get().cloned();
+        Ok(Self { identity, place, call, reader, notes: Arc::default() })
+    }
+
+    /// Refuses a caller that leaves too many answers unread.
+    pub(super) fn check_unread(&self) -> Result<(), Refusal> {
+        self.reader.as_ref().map_or(Ok(()), Reader::check)
     }
 
     /// Refuses a caller whose role does not reach to the call.

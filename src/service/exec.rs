@@ -46,7 +46,7 @@ impl JobApi {
         let draft = convert::draft(spec);
         let asked = caller.asked(request_id.clone());
         let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());
-        let submitted = self.blocking("accepting a job", move |operations| {
+        let submitted = self.changing(&caller, "accepting a job", move |operations| {
             // The request is in memory until here, however long it waits for its turn.
             let _held = held;
             let submitted = operations.submit(draft, &asked)?;
@@ -86,7 +86,7 @@ impl JobApi {
         let asked = caller.asked(request_id.clone());
         let secrets = secret_env.into_iter().collect();
         let (audit, recording) = (Arc::clone(&self.0.audit), caller.clone());
-        let submitted = self.blocking("accepting a job", move |operations| {
+        let submitted = self.changing(&caller, "accepting a job", move |operations| {
             let _held = held;
             let submitted = operations.rerun(id, secrets, &asked)?;
             recording.note(format!("again as {}", submitted.job.id()));

@@ -35,16 +35,16 @@ const PRINCIPALS_WITH_LARGE: u64 = 4;
 
 /// How much there may be of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Bound {
-    name: &'static str,
+pub(super) struct Bound {
+    pub(super) name: &'static str,
     /// What one principal may have whatever the others have.
-    floor: u64,
-    own_max: u64,
-    all_max: u64,
+    pub(super) floor: u64,
+    pub(super) own_max: u64,
+    pub(super) all_max: u64,
 }
 
 impl Bound {
-    fn check(&self, own: u64, all: u64) -> Result<(), Refusal> {
+    pub(super) fn check(&self, own: u64, all: u64) -> Result<(), Refusal> {
         let (limit, of_principal) = if own > self.own_max {
             (self.own_max, true)
         } else if own > self.floor && all > self.all_max {

@@ -20,6 +20,7 @@ mod streams;
 mod tail;
 pub mod text;
 mod turns;
+mod unread;
 mod wait;
 mod watch;
 
@@ -50,6 +51,7 @@ pub use self::{
     follow::Follow,
     intake::{Held, Intake, SMALL_REQUEST_BYTES_MAX},
     limits::Limits,
+    unread::{Reader, Unread, Weight},
 };
 
 /// How often a job that is being removed is looked at by those who wait for it.
@@ -76,6 +78,7 @@ struct Shared {
     start_time: Time,
     streams: Arc<Streams>,
     logs: Arc<Streams>,
+    stream_bytes: Arc<Unread>,
     output_watchers: Arc<OutputWatchers>,
     audit: Arc<Audit>,
     turns: Turns,
@@ -106,6 +109,7 @@ impl JobApi {
             start_time,
             streams,
             logs,
+            stream_bytes: Unread::of_streams(),
             output_watchers,
             audit,
             turns: Turns::default(),

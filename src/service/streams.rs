@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    JobApi,
+    JobApi, Weight,
     caller::Caller,
     status::{Refusal, ResumeAt},
 };
@@ -56,6 +56,14 @@ pub(super) struct Places {
 pub(super) struct StreamPermit {
     _place: Places,
     _log: Option<Places>,
+    weight: Weight,
+}
+
+impl StreamPermit {
+    /// Counts what a stream has in memory if it is to send a message of so many bytes.
+    pub(super) fn note_message(&mut self, bytes: usize) -> Result<(), Refusal> {
+        self.weight.note_message(bytes)
+    }
 }
 
 impl Streams {
@@ -125,7 +133,8 @@ impl JobApi {
         let principal = caller.principal();
         let place = self.0.streams.take(principal)?;
         let log = reads_logs.then(|| self.0.logs.take(principal)).transpose()?;
-        Ok(StreamPermit { _place: place, _log: log })
+        let weight = self.0.stream_bytes.reader(principal).stream();
+        Ok(StreamPermit { _place: place, _log: log, weight })
     }
 }
 

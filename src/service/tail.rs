@@ -9,6 +9,7 @@ mod start;
 
 use std::{sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tokio::{sync::mpsc, task::JoinHandle, time::Instant};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Status};
@@ -66,7 +67,7 @@ struct Tail {
     sent: [u64; 2],
     heartbeat: Duration,
     bytes_left: Option<u64>,
-    _permit: StreamPermit,
+    permit: StreamPermit,
 }
 
 impl JobApi {
@@ -122,7 +123,7 @@ impl JobApi {
             shaper: Shaper::new(encoding),
             heartbeat,
             bytes_left: (max_bytes > 0).then_some(max_bytes),
-            _permit: permit,
+            permit,
         };
         let header = api::LogHeader { attempt: job.state.attempt(), ..header };
         tokio::spawn(turns::shared(tail.run(header)));
@@ -317,9 +318,10 @@ impl Tail {
             Kind::Gap(gap) => Some((gap.stream(), gap.to)),
             Kind::Header(_) | Kind::Heartbeat(_) | Kind::End(_) => None,
         };
-        let message = Ok(api::TailLogResponse { kind: Some(kind) });
+        let message = api::TailLogResponse { kind: Some(kind) };
+        self.permit.note_message(message.encoded_len())?;
         tokio::select! {
-            sent = self.sender.send(message) => sent.map_err(|_| Stop::Gone)?,
+            sent = self.sender.send(Ok(message)) => sent.map_err(|_| Stop::Gone)?,
             // While the reader does not read, the service may still drain.
             () = self.api.drained() => return Err(self.draining()),
         }

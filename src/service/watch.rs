@@ -12,6 +12,7 @@ mod token;
 
 use std::{sync::Arc, time::Duration};
 
+use prost::Message as _;
 use tokio::{
     sync::{mpsc, watch},
     time::Instant,
@@ -67,7 +68,7 @@ struct Watching {
     shown: Shown,
     reader: Option<JournalReader>,
     _output: Option<OutputWatch>,
-    _permit: StreamPermit,
+    permit: StreamPermit,
 }
 
 /// What comes before the live events.
@@ -147,7 +148,7 @@ impl JobApi {
             shown: Shown::default(),
             reader: None,
             _output: output,
-            _permit: permit,
+            permit,
         };
         let token = first_token.unwrap_or_else(|| position.token(self.origin()));
         tokio::spawn(turns::shared(watching.run(begin, head)));
@@ -379,11 +380,12 @@ impl Watching {
 
     async fn send(&mut self, kind: Kind) -> Result<(), Stop> {
         let resume_token = self.position.token(self.api.origin());
-        let message = Ok(api::WatchEventsResponse { resume_token, kind: Some(kind) });
+        let message = api::WatchEventsResponse { resume_token, kind: Some(kind) };
+        self.permit.note_message(message.encoded_len())?;
         let before = self.told;
         self.told = self.position;
         tokio::select! {
-            sent = self.sender.send(message) => {
+            sent = self.sender.send(Ok(message)) => {
                 self.first_token = None;
                 sent.map_err(|_| Stop::Gone)
             }

@@ -62,7 +62,7 @@ fn begin(
     let place = Place::Unix { pid: None, uid: 0, gid: 0 };
     let peer = Peer::new(place, Admission::new(|_| true));
     request.extensions_mut().insert(Peer { received: wire.received.clone(), ..peer });
-    Ok((wire, layer.bound(request)?))
+    Ok((wire, layer.bound(request)?.0))
 }
 
 /// What the service reads next, if there is anything: bytes, the end, or a refusal.

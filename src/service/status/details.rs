@@ -177,7 +177,7 @@ pub(super) fn too_many_streams(what: &str, limit: u64, of_principal: bool) -> St
 pub(super) fn too_much_under_way(bound: &str, limit: u64, of_principal: bool) -> String {
     let served = if of_principal { "for one principal" } else { "in all" };
     format!(
-        "with this request {bound} would be more than {limit}, the most that this server takes in \
+        "with this request {bound} would be more than {limit}, the most that this server holds \
          at once {served}; try again when others are done"
     )
 }
