@@ -150,7 +150,7 @@ impl<S> Admitted<S> {
 }
 
 /// The call that a path names; none for reflection and what is not served.
-fn call_of(path: &str) -> Option<Call> {
+pub(super) fn call_of(path: &str) -> Option<Call> {
     let name = path.strip_prefix("/jobwarden.v1.JobService/")?;
     Call::ALL.into_iter().find(|call| call.name() == name)
 }

@@ -20,6 +20,7 @@ use tonic::{
 
 use crate::{
     access::Call,
+    server::admission::call_of,
     service::{Reader, Weight, status::Refusal},
 };
 
@@ -44,9 +45,7 @@ impl Counting {
     }
 
     fn of(request: &Request<Body>, reader: Reader) -> Option<Counting> {
-        let name = request.uri().path().rsplit('/').next();
-        let call = Call::ALL.into_iter().find(|call| Some(call.name()) == name);
-        match call {
+        match call_of(request.uri().path()) {
             Some(Call::WatchEvents | Call::TailLog) => None,
             call => Some(Counting { reader, is_owed: call.is_some_and(Call::is_change) }),
         }
